@@ -1,0 +1,221 @@
+"""DWNet: Swin's pyramid with a depth-wise convolution in place of window attention, one class for three tasks.
+
+Source: Han et al., "On the Connection between Local Attention and Dynamic Depth-wise Convolution" (ICLR 2022),
+section 4; Atten4Vis/DemystifyLocalViT at ce7c0b7 (classification, detection and segmentation backbones).
+The mixer is a config entry, the sizes are `archs.py`'s, and what the tasks differ in are arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from ..mixers.norm import build_norm
+from ..registry import MODELS
+from .archs import pyramid_arch
+from .layers import Block, PatchEmbed, PatchMerging
+from .state import check_state_dict
+
+
+@MODELS.register_module()
+class DWNet(BaseModule):
+    """A pyramid of patch embedding and stages of `x + mixer(x)`, `x + mlp(bn(x))`, with patch merging between.
+
+    Any input size: what no longer divides is padded with zeros at the right and the bottom. Stage i has
+    `embed_dims * 2**i` channels and a stride of `4 * 2**i`.
+
+    Args:
+        arch: 'nano', 'tiny', 'base', or a dict of `embed_dims` and `depths`.
+        mixer: a registered token mixer by name, or a dict of its `type` and options, e.g.
+            `dict(type='InhomogeneousDynamicDepthwiseConv', groups=16)`.
+        in_channels: channels of the image.
+        out_indices: the stages to return; negative ones count from the end.
+        frozen_stages: -1 nothing, 0 the patch embedding, k that and the first k stages: no gradient, eval mode.
+        norm_eval: keep every BN in eval mode while training.
+        norm_cfg: the norms of the blocks and mixers: BN, SyncBN (a BN where there is no accelerator), GN.
+        out_norm_cfg: the norm of every returned map, None for none. LN, the default, is the last norm of a
+            classifier (out_indices=(-1,)); the published detectors and segmentors have SyncBN on all four.
+        drop_path_rate: of the last block; it rises linearly from 0 at the first one.
+        with_cp: keep no activations inside blocks and compute them again in the backward pass; BN statistics
+            still move once a step.
+        window_padding: pad every mixer's input to multiples of its kernel size, which the published detection
+            and segmentation weights need.
+        init_cfg: mmengine initialisation. The default touches Linear and LayerNorm only and leaves convolutions
+            to torch's default, as the official code does.
+
+    Raises:
+        ValueError: an unknown arch or mixer, or an argument out of range; the message says what would fit.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        mixer: str | dict = 'DepthwiseConv',
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = (-1,),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        norm_cfg: dict = dict(type='BN'),
+        out_norm_cfg: dict | None = dict(type='LN'),
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+        window_padding: bool = False,
+        init_cfg: dict | list | None = [
+            dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
+            dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+        ],
+    ):
+        super().__init__(init_cfg)
+        sizes = pyramid_arch(arch)
+        self.depths: tuple[int, ...] = sizes['depths']
+        self.channels = tuple(sizes['embed_dims'] * 2**i for i in range(len(self.depths)))
+        self.out_indices = _checked_out_indices(out_indices, len(self.depths))
+        if not -1 <= frozen_stages <= len(self.depths):
+            raise ValueError(
+                f'frozen_stages must be -1 (none), 0 (patch embedding) or up to {len(self.depths)} (so many '
+                f'stages too), got {frozen_stages}'
+            )
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate must lie in [0, 1), got {drop_path_rate}')
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self.name = f'DWNet(arch={arch!r}, mixer={mixer!r})'
+
+        self.patch_embed = PatchEmbed(in_channels, self.channels[0])
+        blocks = sum(self.depths)
+        rates = [drop_path_rate * i / max(blocks - 1, 1) for i in range(blocks)]
+        self.stages = nn.ModuleList()
+        for i, (channels, depth) in enumerate(zip(self.channels, self.depths, strict=True)):
+            stage = nn.Module()
+            stage.downsample = PatchMerging(self.channels[i - 1]) if i else nn.Identity()
+            stage.blocks = nn.ModuleList(
+                Block(_build_mixer(mixer, channels, norm_cfg), channels, norm_cfg, rates.pop(0), window_padding)
+                for _ in range(depth)
+            )
+            self.stages.append(stage)
+        # 'norm' in the name, for the weight decay rules; its kind too, for a LayerNorm of a classifier must not
+        # load into the BN of a detector
+        self.out_norm_names: dict[int, str] = {}
+        if out_norm_cfg is not None:
+            for i in self.out_indices:
+                kind, norm = build_norm(out_norm_cfg, self.channels[i])
+                self.out_norm_names[i] = f'norm_{kind}{i}'
+                self.add_module(self.out_norm_names[i], norm)
+        self._freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps of the stages in `out_indices`: (B, C_i, ceil(H / s_i), ceil(W / s_i)) each.
+
+        Args:
+            x: images, (B, in_channels, H, W), any H and W.
+        """
+        x = self.patch_embed(x)
+        outs = []
+        for i, stage in enumerate(self.stages):
+            x = stage.downsample(x)
+            for block in stage.blocks:
+                x = self._run_block(block, x)
+            if i in self.out_indices:
+                outs.append(self.get_submodule(self.out_norm_names[i])(x) if self.out_norm_names else x)
+        return tuple(outs)
+
+    def _run_block(self, block: Block, x: Tensor) -> Tensor:
+        if not (self.with_cp and torch.is_grad_enabled()):
+            return block(x)
+        contexts = lambda: (contextlib.nullcontext(), _still_statistics(block))  # noqa: E731
+        return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+
+    def train(self, mode: bool = True) -> DWNet:
+        """Set the mode; frozen parts stay in eval mode, and so does every BN with `norm_eval`."""
+        super().train(mode)
+        self._freeze()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze(self) -> None:
+        """Freeze the first stages. Output norms are never frozen: they start afresh with every task."""
+        frozen = [self.patch_embed, *self.stages[: max(self.frozen_stages, 0)]] if self.frozen_stages >= 0 else []
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning rate decay, as mmpretrain's optimizer constructor asks.
+
+        Args:
+            param_name: full name of the parameter.
+            prefix: the part of that name that stands before this backbone's own, such as 'backbone.'.
+
+        Returns:
+            The depth (0 the patch embedding, 1 to N the blocks, a merging with the block after it, N + 1 what
+            comes after), and the number of depths, N + 2.
+        """
+        last = sum(self.depths) + 1
+        if not param_name.startswith(prefix):
+            return last, last + 1
+        part, *rest = param_name[len(prefix) :].split('.')
+        if part == 'patch_embed':
+            return 0, last + 1
+        if part != 'stages':
+            return last, last + 1
+        block = int(rest[2]) if rest[1] == 'blocks' else 0
+        return sum(self.depths[: int(rest[0])]) + block + 1, last + 1
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        # Every way of loading comes through here, mmengine's with strict=False too, and that one would train a
+        # network that is half random without a word.
+        check_state_dict(self, state_dict, prefix, f'{self.name}', tuple(self.out_norm_names.values()))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@contextlib.contextmanager
+def _still_statistics(block: Block) -> Iterator[None]:
+    """Keep the running statistics of BNs still while a checkpointed block runs a second time.
+
+    With momentum 0 they are multiplied by exactly 1; only the counters have to be put back.
+    """
+    moving = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    before = [(m, m.momentum, m.num_batches_tracked.clone()) for m in moving]
+    for module in moving:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        for module, momentum, batches in before:
+            module.momentum = momentum
+            module.num_batches_tracked.copy_(batches)
+
+
+def _build_mixer(mixer: str | dict, channels: int, norm_cfg: dict) -> nn.Module:
+    cfg = dict(type=mixer) if isinstance(mixer, str) else dict(mixer)
+    name = cfg.pop('type', None)
+    mixer_class = MODELS.get(name) if isinstance(name, str) else None
+    if mixer_class is None:
+        from .. import mixers
+
+        raise ValueError(
+            f'unknown mixer {name!r}: expected one of {sorted(mixers.__all__)}, or a dict with a type'
+        )
+    return mixer_class(**{'channels': channels, 'norm_cfg': norm_cfg, **cfg})
+
+
+def _checked_out_indices(out_indices: int | Sequence[int], stages: int) -> tuple[int, ...]:
+    asked = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    indices = [i + stages if isinstance(i, int) and i < 0 else i for i in asked]
+    fits = indices and all(isinstance(i, int) and 0 <= i < stages for i in indices)
+    if not fits or indices != sorted(set(indices)):
+        raise ValueError(
+            f'out_indices must be different stages in rising order, from 0 to {stages - 1} or from -{stages} to '
+            f'-1, got {out_indices!r}'
+        )
+    return tuple(indices)

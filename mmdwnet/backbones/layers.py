@@ -1,0 +1,108 @@
+"""What a pyramid is made of beside its token mixer: patch embedding, patch merging, MLP, block.
+
+Source: Swin Transformer (Liu et al., ICCV 2021) for the pyramid; the block is that of Atten4Vis/DemystifyLocalViT
+at ce7c0b7, models/dwnet.py: no norm before the mixer, a BN before the MLP. The paddings are those of its
+detection and segmentation backbones, which equal the classification one where nothing needs padding.
+
+Maps are (B, C, H, W) in channels_last memory; a Linear or LayerNorm over the channels works on the
+(B, H, W, C) view of that memory, and nothing is copied to change the layout.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from ..mixers.norm import LayerNorm2d, build_norm
+
+
+class PatchEmbed(nn.Module):
+    """Split the image into 4 x 4 patches and embed each: strided convolution, then LayerNorm.
+
+    An image whose sides are no multiples of 4 is padded with zeros at the right and the bottom.
+    """
+
+    patch_size = 4
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, channels, self.patch_size, stride=self.patch_size)
+        self.norm = LayerNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(x, self.patch_size).contiguous(memory_format=torch.channels_last)
+        return self.norm(self.proj(x))  # (B, C, ceil(H / 4), ceil(W / 4))
+
+
+class PatchMerging(nn.Module):
+    """Halve the map and double the channels: 2 x 2 neighbours side by side, LayerNorm, Linear.
+
+    The four neighbours stand in Swin's order, (row, column) offsets (0,0), (1,0), (0,1), (1,1). A map with an odd
+    side gets one more row or column of zeros at its end.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels)
+        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(x, 2).permute(0, 2, 3, 1)  # (B, H, W, C)
+        neighbours = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        x = torch.cat(neighbours, -1)  # (B, H / 2, W / 2, 4C)
+        return self.reduction(self.norm(x)).permute(0, 3, 1, 2)  # (B, 2C, H / 2, W / 2)
+
+
+class Mlp(nn.Module):
+    """Two Linear layers over the channels of every position, GELU between them."""
+
+    def __init__(self, channels: int, ratio: int = 4):
+        super().__init__()
+        self.fc1 = nn.Linear(channels, ratio * channels)
+        self.fc2 = nn.Linear(ratio * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        return self.fc2(F.gelu(self.fc1(x))).permute(0, 3, 1, 2)  # (B, C, H, W)
+
+
+class Block(nn.Module):
+    """`x + mixer(x)`, then `x + mlp(bn(x))`, each branch under drop path.
+
+    Args:
+        mixer: a token mixer, (B, C, H, W) -> (B, C, H, W).
+        channels: C.
+        norm_cfg: the norm before the MLP.
+        drop_path_rate: probability to drop a branch for one sample of the batch.
+        window_padding: pad the mixer's input with zeros at the right and the bottom to multiples of its kernel
+            size and crop its output, as the official detection and segmentation code does for weights that were
+            trained so. The padding is then seen by the mixer's BN statistics and by its pooling.
+    """
+
+    def __init__(
+        self, mixer: nn.Module, channels: int, norm_cfg: dict, drop_path_rate: float, window_padding: bool
+    ):
+        super().__init__()
+        self.mixer = mixer
+        self.bn = build_norm(norm_cfg, channels)[1]
+        self.mlp = Mlp(channels)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        self.window_padding = window_padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self._mix(x))
+        return x + self.drop_path(self.mlp(self.bn(x)))
+
+    def _mix(self, x: Tensor) -> Tensor:
+        if not self.window_padding:
+            return self.mixer(x)
+        height, width = x.shape[2:]
+        return self.mixer(pad_to_multiple(x, self.mixer.kernel_size))[:, :, :height, :width]
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad a (B, C, H, W) map with zeros at the right and the bottom to multiples of `multiple`."""
+    bottom, right = -x.shape[2] % multiple, -x.shape[3] % multiple
+    return F.pad(x, (0, right, 0, bottom)) if right or bottom else x

@@ -1,0 +1,200 @@
+"""Depth-wise convolution as a token mixer: static, dynamic per image, dynamic per position.
+
+Source: Han et al., "On the Connection between Local Attention and Dynamic Depth-wise Convolution" (ICLR
+2022): the block that takes the place of Swin's window attention. Layer order, bias flags and sizes are those
+of the authors' code, Atten4Vis/DemystifyLocalViT at ce7c0b7, models/dwnet.py and models/idynamic.py (at its
+first commit 4aa8326 for the dynamic one, which a misplaced `else` turns into the static one at head).
+
+    1x1 conv -> BN -> ReLU -> depth-wise KxK -> BN -> ReLU -> 1x1 conv -> BN
+
+Norm layers are called `bn*` here, never `norm*`: the weight decay rules of the downstream recipes exempt
+the substring `norm`, and the published weights were trained with decay on these.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import get_world_size
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..ops import dynamic_depthwise_conv2d, inhomogeneous_depthwise_conv2d
+from ..registry import MODELS
+from .norm import build_norm
+
+
+class _DepthwiseMixer(BaseModule):
+    """What the three mixers share: two 1x1 convolutions around `aggregate`, the depth-wise part."""
+
+    def __init__(
+        self, channels: int, aggregate: nn.Module, kernel_size: int, norm_cfg: dict, init_cfg: dict | None
+    ):
+        super().__init__(init_cfg)
+        self.kernel_size = kernel_size
+        self.proj_in = nn.Conv2d(channels, channels, 1, bias=False)
+        self.bn_in = build_norm(norm_cfg, channels)[1]
+        self.aggregate = aggregate
+        self.bn_mid = build_norm(norm_cfg, channels)[1]
+        self.proj_out = nn.Conv2d(channels, channels, 1, bias=False)
+        self.bn_out = build_norm(norm_cfg, channels)[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn_in(self.proj_in(x)), inplace=True)
+        x = F.relu(self.bn_mid(self.aggregate(x)), inplace=True)
+        return self.bn_out(self.proj_out(x))
+
+
+@MODELS.register_module()
+class DepthwiseConv(_DepthwiseMixer):
+    """Static depth-wise convolution: one learned K x K kernel per channel, the same everywhere.
+
+    Args:
+        channels: C, of input and output.
+        kernel_size: K, odd.
+        norm_cfg: the norm after every convolution.
+        init_cfg: mmengine initialisation; None keeps torch's defaults, which the recipes want.
+
+    Raises:
+        ValueError: an even `kernel_size`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 7,
+        norm_cfg: dict = dict(type='BN'),
+        init_cfg: dict | None = None,
+    ):
+        check_kernel_size(kernel_size)
+        # The bias is redundant before a BN, but the published checkpoints have it.
+        conv = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        super().__init__(channels, conv, kernel_size, norm_cfg, init_cfg)
+
+
+@MODELS.register_module()
+class DynamicDepthwiseConv(_DepthwiseMixer):
+    """Homogeneous dynamic depth-wise convolution: one set of kernels per image, made from its pooled map.
+
+    Args:
+        channels: C, of input and output.
+        kernel_size: K, odd.
+        reduction: the generator's hidden width is C // reduction.
+        norm_cfg: the norm after every convolution and in the generator.
+        init_cfg: mmengine initialisation; None keeps torch's defaults.
+
+    Raises:
+        ValueError: an even `kernel_size`; in the forward pass, a training batch of one image with a BN in
+            the generator that is not synchronised.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 7,
+        reduction: int = 4,
+        norm_cfg: dict = dict(type='BN'),
+        init_cfg: dict | None = None,
+    ):
+        check_kernel_size(kernel_size)
+        aggregate = _DynamicAggregation(channels, kernel_size, reduction, norm_cfg)
+        super().__init__(channels, aggregate, kernel_size, norm_cfg, init_cfg)
+
+
+@MODELS.register_module()
+class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
+    """Inhomogeneous dynamic depth-wise convolution: every position makes its kernels from its own feature.
+
+    Args:
+        channels: C, of input and output.
+        kernel_size: K, odd.
+        groups: G, how many groups of channels own a kernel; the official code's `heads` is C / G.
+        reduction: the generator's hidden width is C // reduction.
+        norm_cfg: the norm after every convolution and in the generator.
+        init_cfg: mmengine initialisation; None keeps torch's defaults.
+
+    Raises:
+        ValueError: an even `kernel_size`, or `groups` that do not divide `channels`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 7,
+        groups: int = 32,
+        reduction: int = 4,
+        norm_cfg: dict = dict(type='BN'),
+        init_cfg: dict | None = None,
+    ):
+        check_kernel_size(kernel_size)
+        if groups < 1 or channels % groups:
+            raise ValueError(
+                'InhomogeneousDynamicDepthwiseConv: groups must divide the channels of every stage, got '
+                f'groups={groups} and {channels} channels'
+            )
+        aggregate = _InhomogeneousAggregation(channels, kernel_size, groups, reduction, norm_cfg)
+        super().__init__(channels, aggregate, kernel_size, norm_cfg, init_cfg)
+
+
+class _DynamicAggregation(nn.Module):
+    """Global average pool -> 1x1 to C / r -> BN -> ReLU -> 1x1 to C * K * K, applied to the whole image."""
+
+    def __init__(self, channels: int, kernel_size: int, reduction: int, norm_cfg: dict):
+        super().__init__()
+        hidden = _hidden_width(channels, reduction)
+        self.kernel_size = kernel_size
+        self.reduce = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.bn = build_norm(norm_cfg, hidden)[1]
+        self.expand = nn.Conv2d(hidden, channels * kernel_size**2, 1)
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check_batch(x)
+        pooled = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+        kernels = self.expand(F.relu(self.bn(self.reduce(pooled)), inplace=True))  # (B, C*K*K, 1, 1)
+        sides = (self.kernel_size, self.kernel_size)
+        kernels = kernels.reshape(*x.shape[:2], *sides)  # (B, C, K, K): channel-major, then row and column
+        return dynamic_depthwise_conv2d(x, kernels, self.bias)
+
+    def _check_batch(self, x: Tensor) -> None:
+        if not (isinstance(self.bn, _BatchNorm) and self.bn.training and x.shape[0] == 1):
+            return
+        if isinstance(self.bn, nn.SyncBatchNorm) and get_world_size() > 1:
+            return
+        raise ValueError(
+            'DynamicDepthwiseConv: a training batch of 1 per GPU, but the BN of its kernel generator needs '
+            'more than one value per channel: use a batch of 2 or more per GPU, or '
+            "norm_cfg=dict(type='SyncBN') on several GPUs"
+        )
+
+
+class _InhomogeneousAggregation(nn.Module):
+    """1x1 to C / r -> BN -> ReLU -> 1x1 to G * K * K at every position, applied around that position."""
+
+    def __init__(self, channels: int, kernel_size: int, groups: int, reduction: int, norm_cfg: dict):
+        super().__init__()
+        hidden = _hidden_width(channels, reduction)
+        self.kernel_size = kernel_size
+        self.groups = groups
+        self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.bn = build_norm(norm_cfg, hidden)[1]
+        self.expand = nn.Conv2d(hidden, groups * kernel_size**2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernels = self.expand(F.relu(self.bn(self.reduce(x)), inplace=True))  # (B, G*K*K, H, W)
+        sides = (self.kernel_size, self.kernel_size)
+        kernels = kernels.unflatten(1, (self.groups, *sides))  # (B, G, K, K, H, W)
+        return inhomogeneous_depthwise_conv2d(x, kernels)
+
+
+def check_kernel_size(kernel_size: int) -> None:
+    """Raise ValueError unless `kernel_size` is an odd positive integer, which keeps the size of the map."""
+    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f'kernel_size must be an odd positive integer, such as 7, got {kernel_size!r}')
+
+
+def _hidden_width(channels: int, reduction: int) -> int:
+    if reduction < 1 or channels // reduction < 1:
+        raise ValueError(f'reduction must lie between 1 and the {channels} channels of its stage, got {reduction}')
+    return channels // reduction

@@ -1,0 +1,16 @@
+"""Child registries of mmengine's, in the scope `mmdwnet`.
+
+A config of any OpenMMLab library names what lives here by that scope, `type='mmdwnet.DWNet'`; mmengine
+imports this file by itself when it meets the scope, and `locations` say which modules hold the entries.
+"""
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+# token mixers, backbones and norm layers
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmdwnet',
+    locations=['mmdwnet.mixers', 'mmdwnet.backbones'],
+)
