@@ -3,8 +3,8 @@
 Two distributions provide each OpenMMLab library under the same import name: the maintained one
 (``onedl-mmcv`` and so on) and the original one (``mmcv``). Both work, one at a time. The bounds of
 the original ones come from what mmpretrain 1.2.0, mmdet 3.3.0 and mmsegmentation 1.2.2 assert
-when they are imported; the lower bounds of the maintained ones are the first releases whose
-metadata name each other.
+when they are imported. Of the maintained ones, the versions in requirements/onedl.txt are what the tests
+ran on.
 
 Only installed metadata is read here (``importlib.metadata``); nothing heavy is imported.
 """

@@ -19,7 +19,7 @@ def _inputs(b, c, g, h, w, k):
 
 def _by_loops(x, weight):
     """The formula of the docstring, written out."""
-    (b, c, h, w), (g, k) = x.shape, weight.shape[1:3]
+    (_, c, h, w), (g, k) = x.shape, weight.shape[1:3]
     out = torch.zeros_like(x)
     for i in range(k):
         for j in range(k):

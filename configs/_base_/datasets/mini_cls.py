@@ -1,0 +1,38 @@
+"""The mini dataset as a classification set: one folder per class, 128 x 128 images."""
+
+data_root = 'data/mini/imagenet'
+data_preprocessor = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmpretrain.Resize', scale=(96, 96)),
+    dict(type='mmpretrain.RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
+    dict(type='mmpretrain.PackInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmpretrain.Resize', scale=(96, 96)),
+    dict(type='mmpretrain.PackInputs'),
+]
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=2,
+    drop_last=True,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='mmpretrain.CustomDataset', data_root=data_root, data_prefix='train', pipeline=train_pipeline
+    ),
+)
+val_dataloader = dict(
+    batch_size=50,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='mmpretrain.CustomDataset', data_root=data_root, data_prefix='val', pipeline=test_pipeline),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1,))
+test_evaluator = val_evaluator

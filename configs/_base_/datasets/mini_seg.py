@@ -1,0 +1,72 @@
+"""The mini dataset as label maps in ADE20K's layout: 128 x 128 images, background is the first class."""
+
+dataset_type = 'mmseg.BaseSegDataset'
+data_root = 'data/mini/ade'
+img_suffix = '.png'
+metainfo = dict(
+    classes=(
+        'background',
+        'arrow',
+        'capsule',
+        'crescent',
+        'cross',
+        'disc',
+        'heart',
+        'ring',
+        'square',
+        'star',
+        'triangle',
+    )
+)
+scale = (128, 128)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmseg.LoadAnnotations', reduce_zero_label=True),
+    dict(type='mmseg.RandomResize', scale=scale, ratio_range=(0.8, 1.25), keep_ratio=True),
+    dict(type='mmseg.RandomCrop', crop_size=(128, 128)),
+    dict(type='mmseg.RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
+    dict(type='mmseg.PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmseg.Resize', scale=scale, keep_ratio=True),
+    dict(type='mmseg.LoadAnnotations', reduce_zero_label=True),
+    dict(type='mmseg.PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    drop_last=True,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        metainfo=metainfo,
+        reduce_zero_label=True,
+        img_suffix=img_suffix,
+        seg_map_suffix='.png',
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        metainfo=metainfo,
+        reduce_zero_label=True,
+        img_suffix=img_suffix,
+        seg_map_suffix='.png',
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,0 +1,1 @@
+"""What stands between the command lines in `tools/` and mmengine's Runner: configs, checks, launching."""

@@ -1,0 +1,130 @@
+"""Load a config file, apply the overrides of a command line, and say which task it is for.
+
+mmengine resolves a variable such as `data_root` while it reads the file, so overriding it afterwards changes
+nothing. Here an override of a variable that people change to use their own data reaches every place that was
+made from it.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from ..compat import require
+from ..errors import UserError
+
+# the library that a config belongs to, its `default_scope`, and the task it stands for here
+TASKS = {'mmpretrain': 'cls', 'mmdet': 'det', 'mmseg': 'seg'}
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+EVALUATORS = ('val_evaluator', 'test_evaluator')
+# top-level variables of a config, and the key of a dataset that each is the value of
+DATASET_VARIABLES = {'dataset_type': 'type', 'metainfo': 'metainfo', 'img_suffix': 'img_suffix'}
+
+
+def load_config(path: str, overrides: dict[str, Any] | None = None) -> Config:
+    """Read a config and apply overrides.
+
+    Args:
+        path: the config file.
+        overrides: dotted keys to values, as mmengine's `DictAction` makes them. The top-level variables
+            `data_root`, `dataset_type`, `metainfo`, `img_suffix` and `num_classes`, where the config has them,
+            replace their old value everywhere: `data_root` as the beginning of any path in the data loaders
+            and evaluators, `num_classes` in the model, the others in the datasets.
+
+    Raises:
+        UserError: the file is missing or is no config, its library is not installed, or an override names a key
+            inside something that is not a dict or list.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'config {path} not found: expected a config file, such as those under configs/')
+    try:
+        cfg = Config.fromfile(path)
+    except ImportError as error:
+        for library, task in TASKS.items():
+            if library in str(error):
+                require(task)
+        raise UserError(f'config {path} cannot be read: {_one_line(error)}') from error
+    except (SyntaxError, NameError, KeyError, OSError) as error:
+        raise UserError(f'config {path} cannot be read: {_one_line(error)}') from error
+    task = task_of(cfg, path)
+    require(task)
+    init_default_scope(cfg.default_scope)
+    old = copy.deepcopy({name: cfg.get(name) for name in ('data_root', 'num_classes', *DATASET_VARIABLES)})
+    try:
+        cfg.merge_from_dict(overrides or {})
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f'--cfg-options do not fit {path}: {_one_line(error)}') from error
+    _spread(cfg, old)
+    return cfg
+
+
+def task_of(cfg: Config, path: str = 'the config') -> str:
+    """Return 'cls', 'det' or 'seg', read from the config's `default_scope`.
+
+    Raises:
+        UserError: another scope, or none.
+    """
+    scope = cfg.get('default_scope')
+    if scope not in TASKS:
+        raise UserError(
+            f'{path} has default_scope={scope!r}: expected one of {sorted(TASKS)}, which says whether to '
+            'classify, detect or segment'
+        )
+    return TASKS[scope]
+
+
+def datasets_of(dataloader: dict | None) -> list[dict]:
+    """Return the config of every dataset of a data loader's config, those inside wrappers too."""
+    if not dataloader:
+        return []
+    found, todo = [], [dataloader['dataset']]
+    while todo:
+        dataset = todo.pop(0)
+        inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
+        todo += inner
+        if not inner:
+            found.append(dataset)
+    return found
+
+
+def _spread(cfg: Config, old: dict[str, Any]) -> None:
+    """Carry a changed variable to where its old value was used."""
+    if old['data_root'] and cfg.data_root != old['data_root']:
+        for name in DATALOADERS + EVALUATORS:
+            if cfg.get(name) is not None:
+                cfg[name] = _moved(cfg[name], old['data_root'].rstrip('/'), cfg.data_root.rstrip('/'))
+    for variable, key in DATASET_VARIABLES.items():
+        if old[variable] and cfg[variable] != old[variable]:
+            for dataset in (dataset for name in DATALOADERS for dataset in datasets_of(cfg.get(name))):
+                dataset[key] = cfg[variable]
+    if old['num_classes'] and cfg.num_classes != old['num_classes']:
+        _replace_num_classes(cfg.model, old['num_classes'], cfg.num_classes)
+
+
+def _moved(node: Any, old: str, new: str) -> Any:
+    """Return a copy of a config tree in which every path at or below `old` is below `new`."""
+    if isinstance(node, dict):
+        return type(node)({key: _moved(value, old, new) for key, value in node.items()})
+    if isinstance(node, (list, tuple)):
+        return type(node)(_moved(value, old, new) for value in node)
+    if isinstance(node, str) and (node.rstrip('/') == old or node.startswith(old + '/')):
+        return new + node[len(old) :]
+    return node
+
+
+def _replace_num_classes(node: Any, old: int, new: int) -> None:
+    if isinstance(node, dict):
+        if node.get('num_classes') == old:
+            node['num_classes'] = new
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            _replace_num_classes(value, old, new)
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__

@@ -1,0 +1,65 @@
+"""Loading a config for a command line: overrides that reach everything made from them, and clear refusals."""
+
+import pytest
+
+from mmdwnet.engine.config import datasets_of, load_config, task_of
+from mmdwnet.errors import UserError
+
+CLS, DET, SEG = (f'configs/mini/dwnet-nano_{task}_mini.py' for task in ('cls', 'mask-rcnn', 'upernet'))
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+@pytest.mark.parametrize(('path', 'task'), [(CLS, 'cls'), (DET, 'det'), (SEG, 'seg')])
+def test_the_config_says_which_task(path, task):
+    assert task_of(load_config(path)) == task
+
+
+def test_data_root_reaches_loaders_and_annotation_files():
+    cfg = load_config(DET, dict(data_root='elsewhere/coco'))
+    assert [cfg[name].dataset.data_root for name in LOADERS] == ['elsewhere/coco'] * 3
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert evaluator.ann_file == 'elsewhere/coco/annotations/instances_val2017.json'
+
+
+def test_classes_reach_datasets_and_heads():
+    cfg = load_config(DET, {'metainfo.classes': ('date', 'fig', 'nut'), 'num_classes': 3})
+    assert [cfg[name].dataset.metainfo.classes for name in LOADERS] == [('date', 'fig', 'nut')] * 3
+    assert cfg.model.roi_head.bbox_head.num_classes == cfg.model.roi_head.mask_head.num_classes == 3
+    cfg = load_config(
+        SEG, dict(num_classes=150, dataset_type='mmseg.ADE20KDataset', metainfo=None, img_suffix='.jpg')
+    )
+    assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 150
+    for dataset in (cfg[name].dataset for name in LOADERS):
+        assert (dataset.type, dataset.metainfo, dataset.img_suffix) == ('mmseg.ADE20KDataset', None, '.jpg')
+
+
+def test_without_overrides_nothing_changes():
+    assert load_config(DET).to_dict() == load_config(DET, {}).to_dict()
+
+
+def test_other_overrides_stay_where_they_are_put():
+    cfg = load_config(CLS, {'train_dataloader.dataset.data_root': 'only/here'})
+    assert [cfg[name].dataset.data_root for name in LOADERS] == ['only/here'] + ['data/mini/imagenet'] * 2
+
+
+def test_datasets_inside_wrappers_are_found():
+    inner = dict(type='A', data_root='a')
+    loader = dict(dataset=dict(type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[inner, inner])))
+    assert datasets_of(loader) == [inner, inner]
+    assert datasets_of(None) == []
+
+
+def test_refusals_are_one_line(tmp_path):
+    def refused(match, path, overrides=None):
+        with pytest.raises(UserError, match=match) as error:
+            load_config(str(path), overrides)
+        assert '\n' not in str(error.value)
+
+    refused('config .*none.py not found', tmp_path / 'none.py')
+    (tmp_path / 'broken.py').write_text('a = (')
+    refused('broken.py cannot be read', tmp_path / 'broken.py')
+    (tmp_path / 'base.py').write_text("_base_ = './no.py'")
+    refused('base.py cannot be read.*no.py', tmp_path / 'base.py')
+    (tmp_path / 'other.py').write_text("default_scope = 'mmpose'")
+    refused("default_scope='mmpose'.*mmdet.*mmpretrain.*mmseg", tmp_path / 'other.py')
+    refused('--cfg-options do not fit', CLS, {'num_classes.a': 1})

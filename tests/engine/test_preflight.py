@@ -1,0 +1,197 @@
+"""Bad input: one line that names the thing, before anything is written (issue 2, "Bad input")."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from mmdwnet import DWNet
+from mmdwnet.engine.config import load_config
+from mmdwnet.engine.preflight import check_config
+from mmdwnet.errors import UserError
+
+CLS, DET, SEG = (f'configs/mini/dwnet-nano_{task}_mini.py' for task in ('cls', 'mask-rcnn', 'upernet'))
+LAYOUT = {CLS: 'imagenet', DET: 'coco', SEG: 'ade'}
+EVERY_TASK = pytest.mark.parametrize('config', LAYOUT)
+
+
+@pytest.fixture
+def data(mini_root, tmp_path):
+    """A copy of the mini dataset that a test may spoil."""
+    return shutil.copytree(mini_root, tmp_path / 'mini')
+
+
+def checked(config, data, phase='train', **overrides):
+    # --cfg-options cannot put a dict where the config has none; a config file can
+    replaced = {key: overrides.pop(key) for key in list(overrides) if isinstance(overrides[key], dict)}
+    cfg = load_config(config, {'data_root': str(data / LAYOUT[config]), **overrides})
+    for key, value in replaced.items():
+        cfg.model.backbone[key.removeprefix('model.backbone.')] = value
+    check_config(cfg, phase)
+
+
+def refused(match, config, data, phase='train', **overrides):
+    with pytest.raises(UserError, match=match) as error:
+        checked(config, data, phase, **overrides)
+    assert '\n' not in str(error.value)
+
+
+@EVERY_TASK
+def test_the_mini_dataset_passes(config, data, tmp_path):
+    checked(config, data)
+    checked(config, data, 'test')
+
+
+@EVERY_TASK
+def test_a_missing_data_root(config, data, tmp_path):
+    refused('data_root .*nowhere.* not found.*data_root=DIR', config, tmp_path / 'nowhere')
+
+
+def test_an_empty_class_folder(data):
+    for image in (data / 'imagenet/train/star').iterdir():
+        image.unlink()
+    refused('class folder .*star has no image', CLS, data)
+
+
+def test_a_folder_without_classes(data):
+    shutil.rmtree(data / 'imagenet/val')
+    (data / 'imagenet/val').mkdir()
+    refused('val_dataloader: .*val has no folders', CLS, data)
+
+
+@pytest.mark.parametrize(
+    ('config', 'match'),
+    [
+        (CLS, '10 class folders, but model.head.num_classes=7: .*num_classes=10'),
+        (DET, '10 classes, but model.bbox_head.num_classes=7: .*num_classes=10'),
+        (SEG, '11 classes, but model.decode_head.num_classes=7: .*num_classes=11'),
+    ],
+)
+def test_a_wrong_class_count(config, match, data):
+    refused(match, config, data, num_classes=7)
+
+
+def test_classes_that_the_annotations_do_not_have(data):
+    refused(
+        "class 'date' of the config is no category of .*instances_train2017.json.*metainfo.classes",
+        DET,
+        data,
+        **{'metainfo.classes': ('date', 'fig'), 'num_classes': 2},
+    )
+
+
+class TestAnnotations:
+    def edit(self, data, change):
+        file = data / 'coco/annotations/instances_train2017.json'
+        coco = json.loads(file.read_text())
+        change(coco)
+        file.write_text(json.dumps(coco))
+
+    def test_of_images_that_are_not_there(self, data):
+        self.edit(data, lambda coco: coco['images'][3].update(file_name='gone.png'))
+        refused(r'1 of the 20 images of .* are not in .*train2017 \(first: gone.png\)', DET, data)
+
+    def test_of_images_that_the_file_does_not_list(self, data):
+        self.edit(data, lambda coco: coco['annotations'][0].update(image_id=999))
+        refused('1 annotations of .* name an image or a category that the file does not have', DET, data)
+
+    def test_that_are_missing(self, data):
+        (data / 'coco/annotations/instances_val2017.json').unlink()
+        refused('val_dataloader: annotation file .*instances_val2017.json not found', DET, data)
+
+    def test_that_are_no_coco_json(self, data):
+        (data / 'coco/annotations/instances_train2017.json').write_text('{"images": [')
+        refused('is no COCO instance JSON', DET, data)
+
+    def test_of_segmentation_that_are_missing_for_an_image(self, data):
+        next((data / 'ade/annotations/training').iterdir()).unlink()
+        refused('1 of 20 images have no label map', SEG, data)
+
+    def test_of_segmentation_with_a_value_that_is_no_class(self, data):
+        from PIL import Image
+
+        file = next((data / 'ade/annotations/training').iterdir())
+        Image.new('L', (64, 64), 99).save(file)
+        refused(f'{file.name} has the value 99, .* 0 to 11, or 255', SEG, data)
+
+    def test_images_of_another_suffix(self, data):
+        refused(r'no image \*.jpg .*img_suffix', SEG, data, img_suffix='.jpg')
+
+
+class TestBackbone:
+    @EVERY_TASK
+    @pytest.mark.parametrize(
+        ('option', 'value', 'match'),
+        [
+            ('arch', 'huge', "model.backbone: unknown arch 'huge'"),
+            ('mixer', 'Conv7', "model.backbone: unknown mixer 'Conv7': expected one of"),
+            ('mixer', dict(type='DepthwiseConv', kernel_size=4), 'kernel_size must be an odd .* got 4'),
+            (
+                'mixer',
+                dict(type='DepthwiseConv', kernel=5),
+                "has no argument 'kernel': did you mean 'kernel_size'",
+            ),
+            ('out_indices', (0, 1, 2, 9), 'out_indices must be .* got'),
+            ('drop_path', 0.1, "DWNet has no argument 'drop_path': did you mean 'drop_path_rate'"),
+            ('arch', 'tiny', r'in_channels=.*, but the backbone gives it'),
+        ],
+    )
+    def test_bad_options(self, config, option, value, match, data):
+        refused(match, config, data, **{f'model.backbone.{option}': value})
+
+    def test_a_dynamic_mixer_with_one_image_per_gpu(self, data):
+        bad = {'model.backbone.mixer': 'DynamicDepthwiseConv', 'train_dataloader.batch_size': 1}
+        for config in LAYOUT:
+            refused('batch_size=1 with the mixer Dynamic.*batch of 2 or more.*SyncBN', config, data, **bad)
+        checked(CLS, data, **{**bad, 'model.backbone.mixer': 'DepthwiseConv'})
+        checked(CLS, data, **{**bad, 'model.backbone.norm_eval': True})
+
+    def test_mixed_precision_without_a_gpu(self, data):
+        if torch.cuda.is_available():
+            pytest.skip('this machine has a GPU')
+        refused(
+            'mixed precision.*optim_wrapper.type=OptimWrapper',
+            CLS,
+            data,
+            **{'optim_wrapper.type': 'AmpOptimWrapper'},
+        )
+
+
+class TestCheckpoint:
+    def save(self, path, prefix='backbone.', **kwargs):
+        state = DWNet(**{'arch': 'nano', **kwargs}).state_dict()
+        torch.save({'state_dict': {prefix + key: value for key, value in state.items()}}, path)
+        return str(path)
+
+    def test_of_another_arch_or_mixer(self, data, tmp_path):
+        for kwargs in (dict(arch='tiny'), dict(mixer='DynamicDepthwiseConv')):
+            path = self.save(tmp_path / 'other.pth', **kwargs)
+            refused('other.pth: the checkpoint does not fit DWNet.*nano', CLS, data, load_from=path)
+            refused('other.pth: the checkpoint does not fit DWNet.*nano', CLS, data, 'test', load_from=path)
+            pretrained = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
+            refused('does not fit', DET, data, **{'model.backbone.init_cfg': pretrained})
+
+    def test_that_fits(self, data, tmp_path):
+        path = self.save(tmp_path / 'own.pth')
+        checked(CLS, data, load_from=path)
+        checked(
+            DET, data, **{'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=path, prefix='backbone.')}
+        )
+
+    def test_that_is_missing_or_no_checkpoint(self, data, tmp_path):
+        refused('load_from=.*none.pth: no such file', CLS, data, load_from=str(tmp_path / 'none.pth'))
+        (tmp_path / 'text.pth').write_text('hello')
+        refused('text.pth: no checkpoint', CLS, data, load_from=str(tmp_path / 'text.pth'))
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_the_command_line_prints_one_line_and_writes_nothing(tool, data, tmp_path, run_python):
+    arguments = [f'tools/{tool}.py', DET] + [tmp_path / 'none.pth'] * (tool == 'test')
+    options = [f'data_root={data / "coco"}', 'num_classes=5']
+    done = run_python(*arguments, '--work-dir', tmp_path / 'work', '--cfg-options', *options)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if 'arning' not in line and not line.startswith(' ')]
+    assert len(errors) == 1 and errors[0].startswith('error: '), done.stderr
+    assert 'num_classes=5' in errors[0]
+    assert not (tmp_path / 'work').exists()
