@@ -1,9 +1,13 @@
 """mmdwnet: DWNet and its token mixers for mmpretrain, mmdetection and mmsegmentation."""
 
-from mmengine.config.utils import MODULE2PACKAGE
+from .compat import check_core
 
-from .backbones import DWNet
-from .version import __version__
+check_core()  # before anything imports mmengine or mmcv: one line instead of a stack trace
+
+from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
+
+from .backbones import DWNet  # noqa: E402
+from .version import __version__  # noqa: E402
 
 # mmengine resolves `_base_ = 'mmdwnet::imagenet/...'` for the packages of this table only
 MODULE2PACKAGE.setdefault('mmdwnet', 'mmdwnet')

@@ -1,9 +1,22 @@
-"""The error that is shown to the person at the command line, without a traceback."""
+"""Errors that are shown to the person at the command line, in one line and without a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
 
 
 class UserError(Exception):
     """Something that the caller can put right: a path, an option, a missing package.
 
-    The message is one line that says what is wrong, what was expected and what to do. The
-    command lines in ``tools/`` print it as ``error: <message>`` and exit with status 2.
+    The message is one line that says what is wrong, what was expected and what to do.
     """
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a command line's main function; a `UserError` becomes one line on stderr and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        raise SystemExit(2) from None

@@ -3,7 +3,8 @@
 Options and their meaning: `python tools/train.py --help`.
 """
 
-from mmdwnet.engine.launch import run_tool, train, train_parser
+from mmdwnet.engine.launch import train, train_parser
+from mmdwnet.errors import run_tool
 
 if __name__ == '__main__':
     run_tool(lambda: train(train_parser().parse_args()))

@@ -1,7 +1,7 @@
 """DWNet-nano classifies the mini dataset: minutes on two CPU cores.
 
-Train:  python tools/train.py configs/mini/dwnet-nano_cls_mini.py
-Test:   python tools/test.py configs/mini/dwnet-nano_cls_mini.py work_dirs/dwnet-nano_cls_mini/epoch_30.pth
+python tools/train.py configs/mini/dwnet-nano_cls_mini.py
+python tools/test.py configs/mini/dwnet-nano_cls_mini.py work_dirs/dwnet-nano_cls_mini/epoch_20.pth
 """
 
 _base_ = ['../_base_/default_runtime_cls.py', '../_base_/models/dwnet_cls.py', '../_base_/datasets/mini_cls.py']

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
@@ -21,16 +19,8 @@ from mmengine.runner import Runner
 
 from ..errors import UserError
 from .config import DATALOADERS, load_config, task_of
+from .distributed import prepare_cpu_run
 from .preflight import check_config
-
-
-def run_tool(main: Callable[[], None]) -> None:
-    """Run a command line's main function; a `UserError` becomes one line on stderr and exit status 2."""
-    try:
-        main()
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -171,6 +161,7 @@ def _set_in_dataloaders(cfg: Config, key: str, value: bool) -> None:
 
 
 def _build_runner(cfg: Config) -> Runner:
+    prepare_cpu_run(cfg, cfg.launcher)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmdwnet.datasets import masks, mini, shapes
 from mmdwnet.datasets.scenes import draw_scene
-from mmdwnet.errors import UserError
+from mmdwnet.errors import UserError, run_tool
 
 SMALL = {'size': 64, 'num_train': 20, 'num_val': 10}
 SPLITS = {'train': 'training', 'val': 'validation'}  # in the ImageNet and in the ADE layout
@@ -456,12 +456,12 @@ COMMAND = ['--size', '64', '--num-train', '20', '--num-val', '10']
 
 def test_command_draws_the_set_and_a_preview(tool, root, tmp_path, capsys):
     target, preview = tmp_path / 'mini', tmp_path / 'sheet.png'
-    assert tool.main([str(target), *COMMAND, '--preview', str(preview)]) == 0
+    tool.main([str(target), *COMMAND, '--preview', str(preview)])
     assert files(target) == files(root)
     with Image.open(preview) as sheet:
         assert sheet.height >= 64 * len(mini.CLASSES)
     assert '20 train' in capsys.readouterr().out
-    assert tool.main([str(target), *COMMAND]) == 0
+    tool.main([str(target), *COMMAND])
     assert 'already there' in capsys.readouterr().out
 
 
@@ -470,7 +470,8 @@ def test_command_draws_the_set_and_a_preview(tool, root, tmp_path, capsys):
     [(['--size', '7'], 'size must be'), (['--preview', 'nowhere/sheet.png'], '--preview nowhere')],
 )
 def test_command_shows_an_error_in_one_line(tool, tmp_path, capsys, arguments, message):
-    assert tool.main([str(tmp_path / 'mini'), *arguments]) == 2
+    with pytest.raises(SystemExit, match='2'):
+        run_tool(lambda: tool.main([str(tmp_path / 'mini'), *arguments]))
     captured = capsys.readouterr()
     assert captured.err.startswith('error: ') and captured.err.count('\n') == 1
     assert message in captured.err

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from rich.progress import Progress
 
 from mmdwnet.datasets.mini import Result, generate
 from mmdwnet.datasets.preview import contact_sheet
-from mmdwnet.errors import UserError
+from mmdwnet.errors import UserError, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,26 +43,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
     options = vars(parse_args(argv))
     preview = options.pop('preview')
-    try:
-        if preview is not None:
-            _check_preview(preview)
-        started = time.perf_counter()
-        console = Console(stderr=True)
-        # No bar where nobody sees it, such as a log file.
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task('mini dataset', total=None)
-            result = generate(**options, progress=lambda n, total: bar.update(task, completed=n, total=total))
-        print(_summary(result, time.perf_counter() - started))
-        if preview is not None:
-            contact_sheet(result.root).save(preview)
-            print(f'preview: {preview}')
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return 0
+    if preview is not None:
+        _check_preview(preview)
+    started = time.perf_counter()
+    console = Console(stderr=True)
+    # No bar where nobody sees it, such as a log file.
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task('mini dataset', total=None)
+        result = generate(**options, progress=lambda n, total: bar.update(task, completed=n, total=total))
+    print(_summary(result, time.perf_counter() - started))
+    if preview is not None:
+        contact_sheet(result.root).save(preview)
+        print(f'preview: {preview}')
 
 
 def _check_preview(preview: str) -> None:
@@ -81,4 +75,4 @@ def _summary(result: Result, seconds: float) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -5,14 +5,14 @@ data_preprocessor = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmpretrain.Resize', scale=(96, 96)),
-    dict(type='mmpretrain.RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
-    dict(type='mmpretrain.PackInputs'),
+    dict(type='Resize', _scope_='mmpretrain', scale=(96, 96)),
+    dict(type='RandomFlip', _scope_='mmpretrain', prob=0.5, direction=['horizontal', 'vertical']),
+    dict(type='PackInputs', _scope_='mmpretrain'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmpretrain.Resize', scale=(96, 96)),
-    dict(type='mmpretrain.PackInputs'),
+    dict(type='Resize', _scope_='mmpretrain', scale=(96, 96)),
+    dict(type='PackInputs', _scope_='mmpretrain'),
 ]
 train_dataloader = dict(
     batch_size=32,

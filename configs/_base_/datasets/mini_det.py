@@ -8,16 +8,20 @@ scale = (128, 128)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
-    dict(type='mmdet.RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
-    dict(type='mmdet.PackDetInputs'),
+    dict(type='LoadAnnotations', _scope_='mmdet', with_bbox=True, with_mask=True),
+    dict(type='Resize', _scope_='mmdet', scale=scale, keep_ratio=True),
+    dict(type='RandomFlip', _scope_='mmdet', prob=0.5, direction=['horizontal', 'vertical']),
+    dict(type='PackDetInputs', _scope_='mmdet'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+    dict(type='Resize', _scope_='mmdet', scale=scale, keep_ratio=True),
+    dict(type='LoadAnnotations', _scope_='mmdet', with_bbox=True, with_mask=True),
+    dict(
+        type='PackDetInputs',
+        _scope_='mmdet',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
 ]
 train_dataloader = dict(
     batch_size=8,

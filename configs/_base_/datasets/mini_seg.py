@@ -22,17 +22,17 @@ scale = (128, 128)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmseg.LoadAnnotations', reduce_zero_label=True),
-    dict(type='mmseg.RandomResize', scale=scale, ratio_range=(0.8, 1.25), keep_ratio=True),
-    dict(type='mmseg.RandomCrop', crop_size=(128, 128)),
-    dict(type='mmseg.RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
-    dict(type='mmseg.PackSegInputs'),
+    dict(type='LoadAnnotations', _scope_='mmseg', reduce_zero_label=True),
+    dict(type='RandomResize', _scope_='mmseg', scale=scale, ratio_range=(0.8, 1.25), keep_ratio=True),
+    dict(type='RandomCrop', _scope_='mmseg', crop_size=(128, 128)),
+    dict(type='RandomFlip', _scope_='mmseg', prob=0.5, direction=['horizontal', 'vertical']),
+    dict(type='PackSegInputs', _scope_='mmseg'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmseg.Resize', scale=scale, keep_ratio=True),
-    dict(type='mmseg.LoadAnnotations', reduce_zero_label=True),
-    dict(type='mmseg.PackSegInputs'),
+    dict(type='Resize', _scope_='mmseg', scale=scale, keep_ratio=True),
+    dict(type='LoadAnnotations', _scope_='mmseg', reduce_zero_label=True),
+    dict(type='PackSegInputs', _scope_='mmseg'),
 ]
 train_dataloader = dict(
     batch_size=8,

@@ -1,0 +1,43 @@
+# Two commands: `make demo` and `make test`. Both set the environment up first, if need be.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The first interpreter of 3.10-3.12; that of an existing .venv comes first, so that a version
+# chosen once (make setup PYTHON=python3.12) is kept. Looked up only when a target asks for it.
+PYTHON ?= $(shell for p in $(BIN)/python python3 python3.12 python3.11 python3.10; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+	>/dev/null 2>&1 && echo "$$p" && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean clean-venv
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
+	|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 - \2/p' $(MAKEFILE_LIST)
+
+setup:  ## make .venv with everything in it, pinned (nothing to do when it is complete)
+	@python='$(PYTHON)'; if [ -z "$$python" ]; then \
+	echo 'error: no Python 3.10, 3.11 or 3.12 found: install one, or name it: make setup PYTHON=/path/to/python3.12' >&2; \
+	exit 1; fi; "$$python" tools/setup_env.py
+
+demo: setup  ## train and test a nano DWNet on the mini dataset, all three tasks (ARGS=... is passed on)
+	$(BIN)/python tools/demo.py $(ARGS)
+
+test: setup  ## run the test suite (ARGS=... is passed on to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup  ## check style with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## repair style with ruff
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove caches and build leftovers (never data, work_dirs or .venv)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find configs mmdwnet tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-venv:  ## remove .venv (the built mmcv wheel stays in the cache of the account)
+	rm -rf $(VENV) .setup.log .setup.lock

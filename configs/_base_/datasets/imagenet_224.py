@@ -1,0 +1,13 @@
+"""ImageNet-1K at 224x224 with mmpretrain's Swin pipelines, which equal the official ones.
+
+RandAugment m9 std 0.5, random erasing 0.25, bicubic crops; test: short side 256, centre crop 224.
+The per-GPU batch is 64 here. The last partial batch is dropped, as in the official loader: it also
+keeps a batch of one image away from the BN of the dynamic mixers.
+"""
+
+_base_ = 'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py'
+
+data_root = 'data/imagenet'
+train_dataloader = dict(num_workers=8, drop_last=True, dataset=dict(data_root=data_root))
+val_dataloader = dict(num_workers=8, dataset=dict(data_root=data_root))
+test_dataloader = dict(num_workers=8, dataset=dict(data_root=data_root))

@@ -1,0 +1,17 @@
+r"""Cascade Mask R-CNN, DWNet-T, FPN, multi-scale 3x schedule on COCO: 8 GPUs x 2 images, AMP.
+
+Paper: 49.9 box AP, 43.4 mask AP, 82 M parameters, 730 GFLOPs; not run here.
+Starts from the weights that configs/imagenet/dwnet-tiny_8xb128_in1k.py trains;
+others: `--cfg-options model.backbone.init_cfg.checkpoint=FILE`.
+
+    bash tools/dist_train.sh configs/coco/cascade-mask-rcnn_dwnet-tiny_fpn_ms-3x_coco.py 8
+    bash tools/dist_test.sh configs/coco/cascade-mask-rcnn_dwnet-tiny_fpn_ms-3x_coco.py \
+        work_dirs/cascade-mask-rcnn_dwnet-tiny_fpn_ms-3x_coco/epoch_36.pth 8
+"""
+
+_base_ = [
+    '../_base_/models/cascade-mask-rcnn_dwnet_fpn.py',
+    '../_base_/datasets/coco_instance_ms.py',
+    '../_base_/schedules/coco_adamw_3x.py',
+    '../_base_/default_runtime_det.py',
+]

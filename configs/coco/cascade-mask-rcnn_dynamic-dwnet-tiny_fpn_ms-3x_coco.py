@@ -1,0 +1,19 @@
+r"""Cascade Mask R-CNN, dynamic DWNet-T, FPN, multi-scale 3x schedule on COCO: 8 GPUs x 2 images, AMP.
+
+Paper: 50.5 box AP, 43.7 mask AP, 108 M parameters, 730 GFLOPs; not run here.
+Starts from the weights that configs/imagenet/dynamic-dwnet-tiny_8xb128_in1k.py trains;
+others: `--cfg-options model.backbone.init_cfg.checkpoint=FILE`.
+
+    bash tools/dist_train.sh configs/coco/cascade-mask-rcnn_dynamic-dwnet-tiny_fpn_ms-3x_coco.py 8
+    bash tools/dist_test.sh configs/coco/cascade-mask-rcnn_dynamic-dwnet-tiny_fpn_ms-3x_coco.py \
+        work_dirs/cascade-mask-rcnn_dynamic-dwnet-tiny_fpn_ms-3x_coco/epoch_36.pth 8
+"""
+
+_base_ = './cascade-mask-rcnn_dwnet-tiny_fpn_ms-3x_coco.py'
+
+model = dict(
+    backbone=dict(
+        mixer='DynamicDepthwiseConv',
+        init_cfg=dict(checkpoint='work_dirs/dynamic-dwnet-tiny_8xb128_in1k/epoch_300.pth'),
+    )
+)

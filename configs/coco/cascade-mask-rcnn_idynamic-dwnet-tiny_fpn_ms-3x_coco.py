@@ -1,0 +1,20 @@
+r"""Cascade Mask R-CNN, I-dynamic DWNet-T, FPN, multi-scale 3x schedule on COCO: 8 GPUs x 2 images, AMP.
+
+Paper: 50.8 box AP, 44.0 mask AP, 84 M parameters, 741 GFLOPs; not run here.
+Starts from the weights that configs/imagenet/idynamic-dwnet-tiny_8xb64-accum2_in1k.py trains;
+others: `--cfg-options model.backbone.init_cfg.checkpoint=FILE`.
+No source gives downstream settings of I-dynamic DWNet: these are the static one's.
+
+    bash tools/dist_train.sh configs/coco/cascade-mask-rcnn_idynamic-dwnet-tiny_fpn_ms-3x_coco.py 8
+    bash tools/dist_test.sh configs/coco/cascade-mask-rcnn_idynamic-dwnet-tiny_fpn_ms-3x_coco.py \
+        work_dirs/cascade-mask-rcnn_idynamic-dwnet-tiny_fpn_ms-3x_coco/epoch_36.pth 8
+"""
+
+_base_ = './cascade-mask-rcnn_dwnet-tiny_fpn_ms-3x_coco.py'
+
+model = dict(
+    backbone=dict(
+        mixer='InhomogeneousDynamicDepthwiseConv',
+        init_cfg=dict(checkpoint='work_dirs/idynamic-dwnet-tiny_8xb64-accum2_in1k/epoch_300.pth'),
+    )
+)

@@ -1,0 +1,26 @@
+r"""Cascade Mask R-CNN, Swin-B, FPN, multi-scale 3x schedule on COCO: 8 GPUs x 2 images, AMP.
+
+Paper: 51.9 box AP, 45.0 mask AP, 145 M parameters, 986 GFLOPs; not run here.
+The baseline: mmdet's stock backbone under the protocol of the DWNet rows.
+Starts from the official Swin weights;
+others: `--cfg-options model.backbone.init_cfg.checkpoint=FILE`.
+
+    bash tools/dist_train.sh configs/coco/cascade-mask-rcnn_swin-base_fpn_ms-3x_coco.py 8
+    bash tools/dist_test.sh configs/coco/cascade-mask-rcnn_swin-base_fpn_ms-3x_coco.py \
+        work_dirs/cascade-mask-rcnn_swin-base_fpn_ms-3x_coco/epoch_36.pth 8
+"""
+
+_base_ = './cascade-mask-rcnn_swin-tiny_fpn_ms-3x_coco.py'
+
+model = dict(
+    backbone=dict(
+        embed_dims=128,
+        depths=(2, 2, 18, 2),
+        num_heads=(4, 8, 16, 32),
+        drop_path_rate=0.3,
+        init_cfg=dict(
+            checkpoint='https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_base_patch4_window7_224.pth'
+        ),
+    ),
+    neck=dict(in_channels=[128, 256, 512, 1024]),
+)

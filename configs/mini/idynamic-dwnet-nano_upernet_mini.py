@@ -1,0 +1,9 @@
+"""I-dynamic DWNet-nano (one kernel per position) in UPerNet on the mini dataset: minutes on two CPU cores.
+
+python tools/train.py configs/mini/idynamic-dwnet-nano_upernet_mini.py
+python tools/test.py configs/mini/idynamic-dwnet-nano_upernet_mini.py work_dirs/idynamic-dwnet-nano_upernet_mini/iter_1500.pth
+"""
+
+_base_ = './dwnet-nano_upernet_mini.py'
+
+model = dict(backbone=dict(mixer='InhomogeneousDynamicDepthwiseConv'))

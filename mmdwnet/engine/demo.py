@@ -1,0 +1,174 @@
+"""The whole way in one go: make the mini dataset, train and test a nano DWNet on three tasks, show what came out.
+
+Each training and test is the command line that a person would type, run as a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..datasets import mini
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the demo.
+
+    Args:
+        title: what the table calls it.
+        config: its config under configs/mini/, without suffix.
+        metrics: key in the tool's metrics, the name to print, and what is expected at least, in the key's unit.
+    """
+
+    title: str
+    config: str
+    metrics: tuple[tuple[str, str, float], ...]
+
+
+TASKS = (
+    Task('classification', 'dwnet-nano_cls_mini', (('accuracy/top1', 'top-1 (%)', 95.0),)),
+    Task(
+        'instance segmentation',
+        'dwnet-nano_mask-rcnn_mini',
+        (('coco/bbox_mAP', 'box AP', 0.40), ('coco/segm_mAP', 'mask AP', 0.40)),
+    ),
+    Task('semantic segmentation', 'dwnet-nano_upernet_mini', (('mIoU', 'mIoU (%)', 70.0),)),
+)
+# 'Epoch(train) [3][ 50/125]' and 'Iter(train) [ 50/1500]', and what the line says after it
+STEP = re.compile(
+    r'(?:Epoch\(train\)\s+\[(\d+)\])?(?:Iter\(train\) )?\s*\[\s*(\d+)/(\d+)\].*?eta: (\S+).*? loss: (\S+)'
+)
+
+
+def run_demo(root: Path, work_dir: Path, console: Console) -> bool:
+    """Run the demo and print its table.
+
+    Args:
+        root: the repository: `tools/`, `configs/`, and `data/`, where the dataset goes.
+        work_dir: where logs, checkpoints and pictures go, one folder per task.
+        console: where progress and the table go.
+
+    Returns:
+        Whether every metric reached what is expected.
+
+    Raises:
+        UserError: a training or test failed; the message names its log.
+    """
+    _make_dataset(root / 'data' / 'mini', console)
+    table = Table('task', 'metric', 'reached', 'expected', 'training', 'pictures: prediction and ground truth')
+    reached_all = True
+    started = time.monotonic()
+    for task in TASKS:
+        folder = work_dir / task.config
+        seconds = _train(root, task, folder, console)
+        metrics = _test(root, task, folder, console)
+        picture = contact_sheet(folder / 'pictures', work_dir / f'{task.config}.png')
+        for key, name, expected in task.metrics:
+            reached_all &= metrics[key] >= expected
+            mark = '' if metrics[key] >= expected else '  too low'
+            minutes = f'{seconds / 60:.1f} min'
+            table.add_row(task.title, name, f'{metrics[key]:.4g}{mark}', f'>= {expected:g}', minutes, str(picture))
+    console.print(table)
+    console.print(
+        f'{(time.monotonic() - started) / 60:.1f} minutes in all; logs and checkpoints are in {work_dir}'
+    )
+    return reached_all
+
+
+def contact_sheet(folder: Path, out: Path, columns: int = 4, rows: int = 4) -> Path:
+    """Put the first pictures found under a folder side by side into one PNG.
+
+    Raises:
+        UserError: there is no picture.
+    """
+    files = sorted(file for file in folder.rglob('*') if file.suffix in ('.png', '.jpg'))[: columns * rows]
+    if not files:
+        raise UserError(f'no picture in {folder}: expected those that tools/test.py --show-dir draws')
+    pictures = [Image.open(file).convert('RGB') for file in files]
+    width, height = (max(picture.size[i] for picture in pictures) + 4 for i in (0, 1))
+    sheet = Image.new('RGB', (columns * width, -(-len(pictures) // columns) * height), 'white')
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * width, i // columns * height))
+    sheet.save(out)
+    return out
+
+
+def _make_dataset(folder: Path, console: Console) -> None:
+    with Progress(TextColumn('{task.description}'), BarColumn(), TimeElapsedColumn(), console=console) as progress:
+        bar = progress.add_task('mini dataset')
+        mini.generate(folder, progress=lambda done, total: progress.update(bar, completed=done, total=total))
+        progress.update(bar, completed=100, total=100)
+
+
+def _train(root: Path, task: Task, folder: Path, console: Console) -> float:
+    """Train one task, with a progress bar made from its log; return the seconds it took."""
+    started = time.monotonic()
+    command = ['tools/train.py', f'configs/mini/{task.config}.py', '--work-dir', str(folder)]
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        TextColumn('{task.fields[state]}'),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(f'train {task.title}', total=1, state='starting')
+        for line in _lines_of(root, command, folder / 'train.log'):
+            step = STEP.search(line)
+            if step:
+                epoch, done, total, eta, loss = step.groups()
+                where = f'epoch {epoch}, {done}/{total}' if epoch else f'{done}/{total}'
+                progress.update(bar, state=f'{where}, loss {loss}, {eta} left', **_share(step))
+                if not console.is_terminal and int(done) == int(total):
+                    console.print(f'train {task.title}: {where}, loss {loss}, {eta} left')
+        progress.update(bar, completed=1, total=1, state='done')
+    return time.monotonic() - started
+
+
+def _share(step: re.Match) -> dict[str, float]:
+    """How much of the training is done, from the time it took and the time that is left."""
+    epoch, done, total, *_ = step.groups()
+    return {} if epoch else dict(completed=int(done), total=int(total))
+
+
+def _test(root: Path, task: Task, folder: Path, console: Console) -> dict[str, float]:
+    checkpoint = Path((folder / 'last_checkpoint').read_text().strip())
+    out = folder / 'metrics.json'
+    command = ['tools/test.py', f'configs/mini/{task.config}.py', str(checkpoint), '--work-dir', str(folder)]
+    command += ['--show-dir', str(folder / 'pictures'), '--out', str(out), '--out-item', 'metrics']
+    with console.status(f'test {task.title}'):
+        for _ in _lines_of(root, command, folder / 'test.log'):
+            pass
+    return json.loads(out.read_text())
+
+
+def _lines_of(root: Path, command: list[str], log: Path):
+    """Run a tool, keep its output in a log, and yield it line by line.
+
+    Raises:
+        UserError: it failed; the message has its last line and names the log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, 'PYTHONUNBUFFERED': '1'}
+    last = ''
+    with log.open('w') as file:
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        with subprocess.Popen([sys.executable, *command], cwd=root, env=environment, **pipes) as process:
+            for line in process.stdout:
+                file.write(line)
+                last = line.strip() or last
+                yield line
+    if process.returncode:
+        raise UserError(f'{" ".join(command[:2])} failed: {last} (all of it: {log})')

@@ -1,0 +1,87 @@
+"""Distributed runs on machines without an accelerator.
+
+mmengine's launchers select a CUDA device before anything else and so fail there, but they use a process group
+that exists already: it is made here, with gloo. SyncBN, which has no CPU kernel, becomes BN.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from typing import Any
+
+import torch.distributed as torch_dist
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+
+from ..errors import UserError
+
+
+def prepare_cpu_run(cfg: Config, launcher: str) -> None:
+    """Join the run's process group with gloo and replace SyncBN in the model, where there is no accelerator.
+
+    Args:
+        cfg: the config; its model is changed.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Raises:
+        UserError: the launcher's environment variables are not there, or it is mpi.
+    """
+    if launcher == 'none' or get_device() != 'cpu':
+        return
+    if launcher == 'mpi':
+        raise UserError('--launcher mpi needs a GPU, and none was found: use pytorch or slurm')
+    if launcher == 'slurm':
+        os.environ.update(slurm_environment(os.environ))
+    missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
+    if missing:
+        raise UserError(
+            f'--launcher {launcher}: {", ".join(missing)} not set: expected to be started by tools/dist_train.sh '
+            '(torchrun) or tools/slurm_train.sh (srun)'
+        )
+    torch_dist.init_process_group('gloo')
+    replaced = _replace_sync_bn(cfg.model)
+    if replaced:
+        print_log(
+            f'no accelerator: BN takes the place of SyncBN in {replaced} norm_cfg entries', 'current', logging.INFO
+        )
+
+
+def slurm_environment(environment: dict[str, str]) -> dict[str, str]:
+    """What torch.distributed wants to know, from what srun sets; values that are set already are kept.
+
+    Raises:
+        UserError: this process was not started by srun.
+    """
+    try:
+        found = dict(
+            RANK=environment['SLURM_PROCID'],
+            LOCAL_RANK=environment['SLURM_LOCALID'],
+            WORLD_SIZE=environment['SLURM_NTASKS'],
+        )
+        nodes = environment['SLURM_JOB_NODELIST']
+    except KeyError as error:
+        raise UserError(
+            f'--launcher slurm: {error.args[0]} not set: start it with srun (tools/slurm_train.sh)'
+        ) from error
+    if 'MASTER_ADDR' not in environment:
+        listed = subprocess.run(
+            ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True
+        )
+        found['MASTER_ADDR'] = listed.stdout.split()[0]
+    found['MASTER_PORT'] = environment.get('MASTER_PORT', '29500')
+    return found
+
+
+def _replace_sync_bn(node: Any) -> int:
+    """Turn every `type='SyncBN'` below a config node into BN; return how many there were."""
+    if isinstance(node, dict):
+        found = node.get('type') == 'SyncBN'
+        if found:
+            node['type'] = 'BN'
+        return int(found) + sum(_replace_sync_bn(value) for value in node.values())
+    if isinstance(node, (list, tuple)):
+        return sum(_replace_sync_bn(value) for value in node)
+    return 0

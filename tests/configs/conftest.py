@@ -1,0 +1,32 @@
+"""Fixtures of the config tests: every test leaves mmengine's globals as it found them."""
+
+import functools
+import logging
+
+import pytest
+from mmengine.config import utils as config_utils
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import runner as runner_module
+
+# mmengine reads all metafiles of a library for every base of it
+_read_once = functools.cache(config_utils.load)
+
+
+@pytest.fixture(autouse=True)
+def runner_globals(monkeypatch):
+    """Undo what building a Runner leaves behind: the default scope, message hubs, loggers and their files."""
+    for manager in (DefaultScope, MessageHub, MMLogger):
+        monkeypatch.setattr(manager, '_instance_dict', manager._instance_dict.copy())
+    before = set(MMLogger._instance_dict)
+    monkeypatch.setattr(config_utils, 'load', _read_once)
+    monkeypatch.setattr(runner_module, 'collect_env', dict)  # calls compilers to log their versions
+    # an AmpOptimWrapper refuses to be built without an accelerator; here it is built, not run
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    yield
+    for name in set(MMLogger._instance_dict) - before:
+        logger = MMLogger._instance_dict[name]
+        for handler in list(logger.handlers):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()

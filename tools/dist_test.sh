@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Test on several GPUs, or several CPU processes: dist_test.sh CONFIG CHECKPOINT PROCESSES_PER_NODE [OPTIONS of test.py]
+# On several nodes run it on each, with NNODES, NODE_RANK (0 on the first) and MASTER_ADDR (the first) set.
+# PORT is the rendezvous port; on one node a free one is taken when it is not set.
+exec "$(dirname "$0")/_torchrun.sh" test.py "$3" "$1" "$2" "${@:4}"
