@@ -1,7 +1,8 @@
-"""UPerNet with a DWNet-nano backbone on the mini dataset: minutes on two CPU cores.
+r"""UPerNet with a DWNet-nano backbone on the mini dataset: minutes on two CPU cores.
 
 python tools/train.py configs/mini/dwnet-nano_upernet_mini.py
-python tools/test.py configs/mini/dwnet-nano_upernet_mini.py work_dirs/dwnet-nano_upernet_mini/iter_1500.pth
+python tools/test.py configs/mini/dwnet-nano_upernet_mini.py \
+    work_dirs/dwnet-nano_upernet_mini/iter_1500.pth
 """
 
 _base_ = [

@@ -1,7 +1,8 @@
-"""Dynamic DWNet-nano (one kernel per image) in Mask R-CNN on the mini dataset: minutes on two CPU cores.
+r"""Dynamic DWNet-nano (one kernel per image) in Mask R-CNN on the mini dataset: minutes on two CPU cores.
 
 python tools/train.py configs/mini/dynamic-dwnet-nano_mask-rcnn_mini.py
-python tools/test.py configs/mini/dynamic-dwnet-nano_mask-rcnn_mini.py work_dirs/dynamic-dwnet-nano_mask-rcnn_mini/epoch_10.pth
+python tools/test.py configs/mini/dynamic-dwnet-nano_mask-rcnn_mini.py \
+    work_dirs/dynamic-dwnet-nano_mask-rcnn_mini/epoch_10.pth
 """
 
 _base_ = './dwnet-nano_mask-rcnn_mini.py'

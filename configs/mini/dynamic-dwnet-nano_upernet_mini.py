@@ -1,7 +1,8 @@
-"""Dynamic DWNet-nano (one kernel per image) in UPerNet on the mini dataset: minutes on two CPU cores.
+r"""Dynamic DWNet-nano (one kernel per image) in UPerNet on the mini dataset: minutes on two CPU cores.
 
 python tools/train.py configs/mini/dynamic-dwnet-nano_upernet_mini.py
-python tools/test.py configs/mini/dynamic-dwnet-nano_upernet_mini.py work_dirs/dynamic-dwnet-nano_upernet_mini/iter_1500.pth
+python tools/test.py configs/mini/dynamic-dwnet-nano_upernet_mini.py \
+    work_dirs/dynamic-dwnet-nano_upernet_mini/iter_1500.pth
 """
 
 _base_ = './dwnet-nano_upernet_mini.py'

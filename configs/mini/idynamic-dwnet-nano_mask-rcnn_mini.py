@@ -1,7 +1,8 @@
-"""I-dynamic DWNet-nano (one kernel per position) in Mask R-CNN on the mini dataset: minutes on two CPU cores.
+r"""I-dynamic DWNet-nano (one kernel per position) in Mask R-CNN on the mini dataset: minutes on two CPU cores.
 
 python tools/train.py configs/mini/idynamic-dwnet-nano_mask-rcnn_mini.py
-python tools/test.py configs/mini/idynamic-dwnet-nano_mask-rcnn_mini.py work_dirs/idynamic-dwnet-nano_mask-rcnn_mini/epoch_10.pth
+python tools/test.py configs/mini/idynamic-dwnet-nano_mask-rcnn_mini.py \
+    work_dirs/idynamic-dwnet-nano_mask-rcnn_mini/epoch_10.pth
 """
 
 _base_ = './dwnet-nano_mask-rcnn_mini.py'

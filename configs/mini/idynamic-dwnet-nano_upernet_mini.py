@@ -1,7 +1,8 @@
-"""I-dynamic DWNet-nano (one kernel per position) in UPerNet on the mini dataset: minutes on two CPU cores.
+r"""I-dynamic DWNet-nano (one kernel per position) in UPerNet on the mini dataset: minutes on two CPU cores.
 
 python tools/train.py configs/mini/idynamic-dwnet-nano_upernet_mini.py
-python tools/test.py configs/mini/idynamic-dwnet-nano_upernet_mini.py work_dirs/idynamic-dwnet-nano_upernet_mini/iter_1500.pth
+python tools/test.py configs/mini/idynamic-dwnet-nano_upernet_mini.py \
+    work_dirs/idynamic-dwnet-nano_upernet_mini/iter_1500.pth
 """
 
 _base_ = './dwnet-nano_upernet_mini.py'

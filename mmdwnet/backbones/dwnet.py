@@ -27,6 +27,8 @@ from .state import check_state_dict
 class DWNet(BaseModule):
     """A pyramid of patch embedding and stages of `x + mixer(x)`, `x + mlp(bn(x))`, with patch merging between.
 
+    Inside, maps are in channels_last memory; the returned ones are contiguous.
+
     Any input size: what no longer divides is padded with zeros at the right and the bottom. Stage i has
     `embed_dims * 2**i` channels and a stride of `4 * 2**i`.
 
@@ -123,7 +125,10 @@ class DWNet(BaseModule):
             for block in stage.blocks:
                 x = self._run_block(block, x)
             if i in self.out_indices:
-                outs.append(self.get_submodule(self.out_norm_names[i])(x) if self.out_norm_names else x)
+                out = self.get_submodule(self.out_norm_names[i])(x) if self.out_norm_names else x
+                # mmcv's RoIAlign (2.3.6) reads any memory as if it were contiguous, without a word: channels_last
+                # ends here, at the cost of a copy that is small beside the stage
+                outs.append(out.contiguous())
         return tuple(outs)
 
     def _run_block(self, block: Block, x: Tensor) -> Tensor:

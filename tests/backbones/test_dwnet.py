@@ -52,7 +52,6 @@ def test_pyramid_of_an_odd_size_and_a_gradient_everywhere(arch, mixer):
     sides = [(16, 12), (8, 6), (4, 3), (2, 2)]
     channels = [PYRAMID_ARCHS[arch]['embed_dims'] * 2**i for i in range(4)]
     assert [tuple(out.shape) for out in outs] == [(2, c, *s) for c, s in zip(channels, sides, strict=True)]
-    assert all(out.is_contiguous(memory_format=torch.channels_last) for out in outs)
     sum((out * torch.randn_like(out)).sum() for out in outs).backward()
     silent = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
@@ -105,6 +104,27 @@ def test_any_size(size):
     outs = downstream(norm_cfg=dict(type='GN', num_groups=1)).eval()(images(1, *size))
     strides = [tuple(-(-s // stride) for s in size) for stride in (4, 8, 16, 32)]
     assert [tuple(out.shape[2:]) for out in outs] == strides
+
+
+def test_outputs_are_what_mmcv_ops_read():
+    """mmcv's ops take memory for contiguous: on a channels_last map RoIAlign returns garbage, silently."""
+    ops = pytest.importorskip('mmcv.ops', reason='mmcv was built without ops')
+    boxes = torch.tensor([[0, 0.0, 0.0, 40.0, 30.0], [1, 8.0, 4.0, 45.0, 61.0]])
+    for out, stride in zip(downstream().eval()(images()), (4, 8, 16, 32), strict=True):
+        pooled = ops.RoIAlign(7, 1 / stride)(out, boxes)
+        torch.testing.assert_close(
+            pooled, ops.RoIAlign(7, 1 / stride)(out.clone(memory_format=torch.contiguous_format), boxes)
+        )
+        assert out.is_contiguous()
+
+
+def test_inside_maps_are_channels_last():
+    seen = []
+    net = downstream().eval()
+    for stage in net.stages:
+        stage.blocks[-1].register_forward_hook(lambda module, inputs, out: seen.append(out))
+    net(images())
+    assert len(seen) == 4 and all(out.is_contiguous(memory_format=torch.channels_last) for out in seen)
 
 
 def test_modes_return_the_net():
