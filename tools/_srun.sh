@@ -1,10 +1,6 @@
 #!/usr/bin/env bash
 # Start a tool under srun: _srun.sh PARTITION JOB_NAME TOOL ARGUMENTS..., for slurm_train.sh and slurm_test.sh.
 set -euo pipefail
-if [ $# -lt 5 ]; then
-    echo "error: too few arguments: expected PARTITION JOB_NAME CONFIG and WORK_DIR (train) or CHECKPOINT (test)" >&2
-    exit 2
-fi
 tools=$(cd "$(dirname "$0")" && pwd)
 tasks=${GPUS:-8} per_node=${GPUS_PER_NODE:-8}
 resources=(--ntasks "$tasks" --cpus-per-task "${CPUS_PER_TASK:-5}")

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/mini/dwnet-nano_mask-rcnn_mini.py
     python tools/test.py configs/mini/dwnet-nano_mask-rcnn_mini.py \
-        work_dirs/dwnet-nano_mask-rcnn_mini/epoch_10.pth
+        work_dirs/dwnet-nano_mask-rcnn_mini/epoch_8.pth
 """
 
 _base_ = [
@@ -12,7 +12,7 @@ _base_ = [
 ]
 
 num_classes = 10
-max_epochs = 10
+max_epochs = 8
 
 optim_wrapper = dict(
     type='OptimWrapper',

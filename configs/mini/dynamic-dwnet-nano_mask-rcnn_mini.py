@@ -2,7 +2,7 @@ r"""Dynamic DWNet-nano (one kernel per image) in Mask R-CNN on the mini dataset:
 
 python tools/train.py configs/mini/dynamic-dwnet-nano_mask-rcnn_mini.py
 python tools/test.py configs/mini/dynamic-dwnet-nano_mask-rcnn_mini.py \
-    work_dirs/dynamic-dwnet-nano_mask-rcnn_mini/epoch_10.pth
+    work_dirs/dynamic-dwnet-nano_mask-rcnn_mini/epoch_8.pth
 """
 
 _base_ = './dwnet-nano_mask-rcnn_mini.py'

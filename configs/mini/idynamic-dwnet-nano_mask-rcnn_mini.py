@@ -2,7 +2,7 @@ r"""I-dynamic DWNet-nano (one kernel per position) in Mask R-CNN on the mini dat
 
 python tools/train.py configs/mini/idynamic-dwnet-nano_mask-rcnn_mini.py
 python tools/test.py configs/mini/idynamic-dwnet-nano_mask-rcnn_mini.py \
-    work_dirs/idynamic-dwnet-nano_mask-rcnn_mini/epoch_10.pth
+    work_dirs/idynamic-dwnet-nano_mask-rcnn_mini/epoch_8.pth
 """
 
 _base_ = './dwnet-nano_mask-rcnn_mini.py'

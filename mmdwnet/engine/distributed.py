@@ -20,10 +20,10 @@ from ..errors import UserError
 
 
 def prepare_cpu_run(cfg: Config, launcher: str) -> None:
-    """Join the run's process group with gloo and replace SyncBN in the model, where there is no accelerator.
+    """Join the run's process group with gloo and make the model fit for it, where there is no accelerator.
 
     Args:
-        cfg: the config; its model is changed.
+        cfg: the config; its model and the wrapper for it are changed.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Raises:
@@ -42,6 +42,9 @@ def prepare_cpu_run(cfg: Config, launcher: str) -> None:
             '(torchrun) or tools/slurm_train.sh (srun)'
         )
     torch_dist.init_process_group('gloo')
+    # mmengine's own choice of wrapper names a GPU
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
+    cfg.setdefault('model_wrapper_cfg', wrapper)
     replaced = _replace_sync_bn(cfg.model)
     if replaced:
         print_log(

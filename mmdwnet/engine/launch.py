@@ -124,12 +124,12 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     cfg.load_from = args.checkpoint
     _check_out(args, task)
     check_config(cfg, 'test')
+    if args.tta:
+        _augment(cfg, task)
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir:
         _draw(cfg, task, args)
-    if args.tta:
-        _augment(cfg, task)
     if args.out and args.out_item == 'pred' and task == 'seg':
         cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
     runner = _build_runner(cfg)
@@ -205,20 +205,19 @@ def _draw(cfg: Config, task: str, args: argparse.Namespace) -> None:
 
 def _augment(cfg: Config, task: str) -> None:
     """Wrap model and pipeline for test-time augmentation: the config's own, or a horizontal flip."""
+    if task == 'det' and 'mask_head' in (cfg.model.get('roi_head') or {}):
+        raise UserError('--tta: mmdet merges the boxes of augmented images but not masks: test without --tta')
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(
-            cls=dict(type='mmpretrain.AverageClsScoreTTA'),
-            det=dict(
-                type='mmdet.DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
-            ),
-            seg=dict(type='mmseg.SegTTAModel'),
+            cls=dict(type='AverageClsScoreTTA'),
+            det=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
+            seg=dict(type='SegTTAModel'),
         )[task]
     if 'tta_pipeline' not in cfg:
         *steps, pack = deepcopy(cfg.test_dataloader.dataset.pipeline)
         if task == 'det':
             pack['meta_keys'] = (*pack.get('meta_keys', ()), 'flip', 'flip_direction')
-        flip = f'{cfg.default_scope}.RandomFlip'
-        flips = [dict(type=flip, prob=prob, direction='horizontal') for prob in (0.0, 1.0)]
+        flips = [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)]
         cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
