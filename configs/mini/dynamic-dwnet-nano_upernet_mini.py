@@ -2,7 +2,7 @@ r"""Dynamic DWNet-nano (one kernel per image) in UPerNet on the mini dataset: mi
 
 python tools/train.py configs/mini/dynamic-dwnet-nano_upernet_mini.py
 python tools/test.py configs/mini/dynamic-dwnet-nano_upernet_mini.py \
-    work_dirs/dynamic-dwnet-nano_upernet_mini/iter_1500.pth
+    work_dirs/dynamic-dwnet-nano_upernet_mini/iter_2000.pth
 """
 
 _base_ = './dwnet-nano_upernet_mini.py'

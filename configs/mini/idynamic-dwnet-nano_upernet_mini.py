@@ -2,7 +2,7 @@ r"""I-dynamic DWNet-nano (one kernel per position) in UPerNet on the mini datase
 
 python tools/train.py configs/mini/idynamic-dwnet-nano_upernet_mini.py
 python tools/test.py configs/mini/idynamic-dwnet-nano_upernet_mini.py \
-    work_dirs/idynamic-dwnet-nano_upernet_mini/iter_1500.pth
+    work_dirs/idynamic-dwnet-nano_upernet_mini/iter_2000.pth
 """
 
 _base_ = './dwnet-nano_upernet_mini.py'

@@ -21,8 +21,16 @@ from ..errors import UserError
 TASKS = {'mmpretrain': 'cls', 'mmdet': 'det', 'mmseg': 'seg'}
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
-# top-level variables of a config, and the key of a dataset that each is the value of
-DATASET_VARIABLES = {'dataset_type': 'type', 'metainfo': 'metainfo', 'img_suffix': 'img_suffix'}
+# what a top-level variable of a config is the value of: variable, key, sections of the config
+VARIABLES = (
+    ('dataset_type', 'type', DATALOADERS),
+    ('metainfo', 'metainfo', DATALOADERS),
+    ('img_suffix', 'img_suffix', DATALOADERS),
+    ('scale', 'scale', DATALOADERS),
+    ('crop_size', 'crop_size', DATALOADERS),
+    ('crop_size', 'size', ('model',)),
+    ('num_classes', 'num_classes', ('model',)),
+)
 
 
 def load_config(path: str, overrides: dict[str, Any] | None = None) -> Config:
@@ -31,9 +39,9 @@ def load_config(path: str, overrides: dict[str, Any] | None = None) -> Config:
     Args:
         path: the config file.
         overrides: dotted keys to values, as mmengine's `DictAction` makes them. The top-level variables
-            `data_root`, `dataset_type`, `metainfo`, `img_suffix` and `num_classes`, where the config has them,
-            replace their old value everywhere: `data_root` as the beginning of any path in the data loaders
-            and evaluators, `num_classes` in the model, the others in the datasets.
+            `data_root`, `dataset_type`, `metainfo`, `img_suffix`, `scale`, `crop_size` and `num_classes`, where
+            the config has them, replace their old value everywhere: `data_root` as the beginning of any path in
+            the data loaders and evaluators, `num_classes` in the model, the others in datasets and pipelines.
 
     Raises:
         UserError: the file is missing or is no config, its library is not installed, or an override names a key
@@ -53,7 +61,7 @@ def load_config(path: str, overrides: dict[str, Any] | None = None) -> Config:
     task = task_of(cfg, path)
     require(task)
     init_default_scope(cfg.default_scope)
-    old = copy.deepcopy({name: cfg.get(name) for name in ('data_root', 'num_classes', *DATASET_VARIABLES)})
+    old = copy.deepcopy({name: cfg.get(name) for name in ('data_root', *(v for v, *_ in VARIABLES))})
     try:
         cfg.merge_from_dict(overrides or {})
     except (KeyError, TypeError, IndexError) as error:
@@ -97,12 +105,10 @@ def _spread(cfg: Config, old: dict[str, Any]) -> None:
         for name in DATALOADERS + EVALUATORS:
             if cfg.get(name) is not None:
                 cfg[name] = _moved(cfg[name], old['data_root'].rstrip('/'), cfg.data_root.rstrip('/'))
-    for variable, key in DATASET_VARIABLES.items():
-        if old[variable] and cfg[variable] != old[variable]:
-            for dataset in (dataset for name in DATALOADERS for dataset in datasets_of(cfg.get(name))):
-                dataset[key] = cfg[variable]
-    if old['num_classes'] and cfg.num_classes != old['num_classes']:
-        _replace_num_classes(cfg.model, old['num_classes'], cfg.num_classes)
+    for variable, key, sections in VARIABLES:
+        if old[variable] is not None and cfg[variable] != old[variable]:
+            for section in sections:
+                _replace(cfg.get(section), key, old[variable], cfg[variable])
 
 
 def _moved(node: Any, old: str, new: str) -> Any:
@@ -116,14 +122,15 @@ def _moved(node: Any, old: str, new: str) -> Any:
     return node
 
 
-def _replace_num_classes(node: Any, old: int, new: int) -> None:
+def _replace(node: Any, key: str, old: Any, new: Any) -> None:
+    """Give every `key` below a config node that has the old value the new one."""
     if isinstance(node, dict):
-        if node.get('num_classes') == old:
-            node['num_classes'] = new
+        if key in node and node[key] == old:
+            node[key] = new
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for value in node:
-            _replace_num_classes(value, old, new)
+            _replace(value, key, old, new)
 
 
 def _one_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmengine.config import Config
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -116,7 +117,8 @@ def _make_dataset(folder: Path, console: Console) -> None:
 def _train(root: Path, task: Task, folder: Path, console: Console) -> float:
     """Train one task, with a progress bar made from its log; return the seconds it took."""
     started = time.monotonic()
-    command = ['tools/train.py', f'configs/mini/{task.config}.py', '--work-dir', str(folder)]
+    config = f'configs/mini/{task.config}.py'
+    epochs = Config.fromfile(root / config).train_cfg.get('max_epochs', 1)
     columns = (
         TextColumn('{task.description}'),
         BarColumn(),
@@ -125,22 +127,18 @@ def _train(root: Path, task: Task, folder: Path, console: Console) -> float:
     )
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(f'train {task.title}', total=1, state='starting')
-        for line in _lines_of(root, command, folder / 'train.log'):
+        for line in _lines_of(root, ['tools/train.py', config, '--work-dir', str(folder)], folder / 'train.log'):
             step = STEP.search(line)
-            if step:
-                epoch, done, total, eta, loss = step.groups()
-                where = f'epoch {epoch}, {done}/{total}' if epoch else f'{done}/{total}'
-                progress.update(bar, state=f'{where}, loss {loss}, {eta} left', **_share(step))
-                if not console.is_terminal and int(done) == int(total):
-                    console.print(f'train {task.title}: {where}, loss {loss}, {eta} left')
-        progress.update(bar, completed=1, total=1, state='done')
+            if not step:
+                continue
+            epoch, done, total, eta, loss = step.groups()
+            share = (int(epoch or 1) - 1 + int(done) / int(total)) / epochs
+            state = f'loss {loss}, {eta} left'
+            progress.update(bar, completed=share, state=state)
+            if not console.is_terminal:
+                console.print(f'train {task.title}: {share:.0%}, {state}')
+        progress.update(bar, completed=1, state='done')
     return time.monotonic() - started
-
-
-def _share(step: re.Match) -> dict[str, float]:
-    """How much of the training is done, from the time it took and the time that is left."""
-    epoch, done, total, *_ = step.groups()
-    return {} if epoch else dict(completed=int(done), total=int(total))
 
 
 def _test(root: Path, task: Task, folder: Path, console: Console) -> dict[str, float]:

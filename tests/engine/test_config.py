@@ -33,6 +33,17 @@ def test_classes_reach_datasets_and_heads():
         assert (dataset.type, dataset.metainfo, dataset.img_suffix) == ('mmseg.ADE20KDataset', None, '.jpg')
 
 
+def test_sizes_reach_pipelines_and_model():
+    cfg = load_config(SEG, dict(scale=(256, 192), crop_size=(192, 192)))
+    assert cfg.train_dataloader.dataset.pipeline[2].scale == (256, 192)
+    assert (
+        cfg.val_dataloader.dataset.pipeline[1].scale == cfg.test_dataloader.dataset.pipeline[1].scale == (256, 192)
+    )
+    assert cfg.train_dataloader.dataset.pipeline[3].crop_size == cfg.model.data_preprocessor['size'] == (192, 192)
+    cfg = load_config(CLS, dict(scale=64))
+    assert cfg.train_dataloader.dataset.pipeline[1].scale == cfg.val_dataloader.dataset.pipeline[1].scale == 64
+
+
 def test_without_overrides_nothing_changes():
     assert load_config(DET).to_dict() == load_config(DET, {}).to_dict()
 

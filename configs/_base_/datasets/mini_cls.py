@@ -1,17 +1,18 @@
-"""The mini dataset as a classification set: one folder per class, 128 x 128 images."""
+"""The mini dataset as a classification set: one folder per class, images trained on at 96 x 96."""
 
 data_root = 'data/mini/imagenet'
+scale = 96
 data_preprocessor = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', _scope_='mmpretrain', scale=(96, 96)),
-    dict(type='RandomFlip', _scope_='mmpretrain', prob=0.5, direction=['horizontal', 'vertical']),
+    dict(type='RandomResizedCrop', _scope_='mmpretrain', scale=scale, crop_ratio_range=(0.7, 1.0)),
+    dict(type='RandomFlip', _scope_='mmpretrain', prob=0.5, direction='horizontal'),
     dict(type='PackInputs', _scope_='mmpretrain'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', _scope_='mmpretrain', scale=(96, 96)),
+    dict(type='Resize', _scope_='mmpretrain', scale=scale),
     dict(type='PackInputs', _scope_='mmpretrain'),
 ]
 train_dataloader = dict(

@@ -19,12 +19,13 @@ metainfo = dict(
     )
 )
 scale = (128, 128)
+crop_size = (128, 128)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', _scope_='mmseg', reduce_zero_label=True),
-    dict(type='RandomResize', _scope_='mmseg', scale=scale, ratio_range=(0.8, 1.25), keep_ratio=True),
-    dict(type='RandomCrop', _scope_='mmseg', crop_size=(128, 128)),
+    dict(type='Resize', _scope_='mmseg', scale=scale, keep_ratio=True),
+    dict(type='RandomCrop', _scope_='mmseg', crop_size=crop_size),
     dict(type='RandomFlip', _scope_='mmseg', prob=0.5, direction=['horizontal', 'vertical']),
     dict(type='PackSegInputs', _scope_='mmseg'),
 ]
