@@ -30,6 +30,8 @@ VARIABLES = (
     ('crop_size', 'crop_size', DATALOADERS),
     ('crop_size', 'size', ('model',)),
     ('num_classes', 'num_classes', ('model',)),
+    *((length, length, ('train_cfg',)) for length in ('max_epochs', 'max_iters')),
+    *((length, key, ('param_scheduler',)) for length in ('max_epochs', 'max_iters') for key in ('T_max', 'end')),
 )
 
 
@@ -39,9 +41,10 @@ def load_config(path: str, overrides: dict[str, Any] | None = None) -> Config:
     Args:
         path: the config file.
         overrides: dotted keys to values, as mmengine's `DictAction` makes them. The top-level variables
-            `data_root`, `dataset_type`, `metainfo`, `img_suffix`, `scale`, `crop_size` and `num_classes`, where
-            the config has them, replace their old value everywhere: `data_root` as the beginning of any path in
-            the data loaders and evaluators, `num_classes` in the model, the others in datasets and pipelines.
+            `data_root`, `dataset_type`, `metainfo`, `img_suffix`, `scale`, `crop_size`, `num_classes`,
+            `max_epochs` and `max_iters`, where the config has them, replace their old value where it was used:
+            in the paths of data loaders and evaluators, in datasets and pipelines, in the model, in the length
+            of the training and of its schedule.
 
     Raises:
         UserError: the file is missing or is no config, its library is not installed, or an override names a key

@@ -78,8 +78,9 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='settings to override, key=value; data_root, dataset_type, metainfo.classes, img_suffix and '
-        'num_classes, where the config has them, reach everything that was made from them',
+        help='settings to override, key=value; data_root, dataset_type, metainfo.classes, img_suffix, scale, '
+        'crop_size, num_classes, max_epochs and max_iters, where the config has them at top level, reach '
+        'everything that was made from them',
     )
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'

@@ -44,6 +44,14 @@ def test_sizes_reach_pipelines_and_model():
     assert cfg.train_dataloader.dataset.pipeline[1].scale == cfg.val_dataloader.dataset.pipeline[1].scale == 64
 
 
+def test_a_length_reaches_loop_and_schedule():
+    cfg = load_config(CLS, dict(max_epochs=7))
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].T_max == cfg.param_scheduler[1].end == 7
+    assert cfg.param_scheduler[0].end == 2
+    cfg = load_config(SEG, dict(max_iters=70))
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].T_max == cfg.param_scheduler[1].end == 70
+
+
 def test_without_overrides_nothing_changes():
     assert load_config(DET).to_dict() == load_config(DET, {}).to_dict()
 

@@ -160,3 +160,13 @@ def test_scripts_name_what_is_missing(tmp_path):
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 2 and done.stderr.startswith('error: ')
+
+
+@pytest.mark.parametrize('task', ['cls', 'seg'])
+def test_mmcv_without_compiled_ops_is_enough(task, mini_root, run_python, tmp_path):
+    """As pip's isolated build leaves it, and as mmcv-lite is."""
+    code = 'import runpy, sys; sys.modules["mmcv._ext"] = None; del sys.argv[0]; '
+    code += 'runpy.run_path(sys.argv[0], None, "__main__")'
+    arguments = ['tools/train.py', f'configs/mini/{TASKS[task][0]}.py', '--work-dir', tmp_path]
+    succeeded(run_python('-c', code, *arguments, *options(task, mini_root)))
+    assert checkpoint_of(tmp_path).is_file()
