@@ -1,13 +1,13 @@
 """DWNet-nano classifies the mini dataset: minutes on two CPU cores.
 
 python tools/train.py configs/mini/dwnet-nano_cls_mini.py
-python tools/test.py configs/mini/dwnet-nano_cls_mini.py work_dirs/dwnet-nano_cls_mini/epoch_20.pth
+python tools/test.py configs/mini/dwnet-nano_cls_mini.py work_dirs/dwnet-nano_cls_mini/epoch_30.pth
 """
 
 _base_ = ['../_base_/default_runtime_cls.py', '../_base_/models/dwnet_cls.py', '../_base_/datasets/mini_cls.py']
 
 num_classes = 10
-max_epochs = 20
+max_epochs = 30
 
 model = dict(
     backbone=dict(arch='nano', drop_path_rate=0.0),
@@ -25,6 +25,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=2, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True, end=max_epochs, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=4)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
+default_hooks = dict(visualization=dict(rescale_factor=3))  # room for the words on small images

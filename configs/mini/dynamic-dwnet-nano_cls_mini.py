@@ -2,7 +2,7 @@ r"""Dynamic DWNet-nano (one kernel per image) classifies the mini dataset: minut
 
 python tools/train.py configs/mini/dynamic-dwnet-nano_cls_mini.py
 python tools/test.py configs/mini/dynamic-dwnet-nano_cls_mini.py \
-    work_dirs/dynamic-dwnet-nano_cls_mini/epoch_20.pth
+    work_dirs/dynamic-dwnet-nano_cls_mini/epoch_30.pth
 """
 
 _base_ = './dwnet-nano_cls_mini.py'

@@ -2,7 +2,7 @@ r"""I-dynamic DWNet-nano (one kernel per position) classifies the mini dataset: 
 
 python tools/train.py configs/mini/idynamic-dwnet-nano_cls_mini.py
 python tools/test.py configs/mini/idynamic-dwnet-nano_cls_mini.py \
-    work_dirs/idynamic-dwnet-nano_cls_mini/epoch_20.pth
+    work_dirs/idynamic-dwnet-nano_cls_mini/epoch_30.pth
 """
 
 _base_ = './dwnet-nano_cls_mini.py'
