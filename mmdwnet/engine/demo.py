@@ -69,22 +69,27 @@ def run_demo(root: Path, work_dir: Path, console: Console) -> bool:
         UserError: a training or test failed; the message names its log.
     """
     _make_dataset(root / 'data' / 'mini', console)
-    table = Table('task', 'metric', 'reached', 'expected', 'training', 'pictures: prediction and ground truth')
+    table = Table('task', 'metric', 'reached', 'expected', 'training')
+    pictures = []
     reached_all = True
     started = time.monotonic()
     for task in TASKS:
         folder = work_dir / task.config
         seconds = _train(root, task, folder, console)
         metrics = _test(root, task, folder, console)
-        picture = contact_sheet(folder / 'pictures', work_dir / f'{task.config}.png')
+        pictures.append(contact_sheet(folder / 'pictures', work_dir / f'{task.config}.png'))
         for key, name, expected in task.metrics:
             reached_all &= metrics[key] >= expected
             mark = '' if metrics[key] >= expected else '  too low'
             minutes = f'{seconds / 60:.1f} min'
-            table.add_row(task.title, name, f'{metrics[key]:.4g}{mark}', f'>= {expected:g}', minutes, str(picture))
+            table.add_row(task.title, name, f'{metrics[key]:.4g}{mark}', f'>= {expected:g}', minutes)
     console.print(table)
+    console.print('pictures, the ground truth and beside it the prediction:')
+    for picture in pictures:
+        console.print(f'  {picture}', soft_wrap=True)  # a path that is cut is of no use
     console.print(
-        f'{(time.monotonic() - started) / 60:.1f} minutes in all; logs and checkpoints are in {work_dir}'
+        f'{(time.monotonic() - started) / 60:.1f} minutes in all; logs and checkpoints are in {work_dir}',
+        soft_wrap=True,
     )
     return reached_all
 

@@ -41,7 +41,7 @@ def fake_root(tmp_path, mini_root, monkeypatch):
 
 @pytest.mark.parametrize(('value', 'good'), [(99.0, True), (0.5, False)])
 def test_table_of_metrics_and_pictures(fake_root, tmp_path, value, good):
-    console = Console(record=True, width=250)
+    console = Console(record=True, width=90)
     assert demo.run_demo(fake_root(value), tmp_path / 'work', console) is good
     text = console.export_text()
     for task in demo.TASKS:
