@@ -52,6 +52,12 @@ def prepare_cpu_run(cfg: Config, launcher: str) -> None:
         )
 
 
+def leave_process_group() -> None:
+    """End this process's part in the run, before the interpreter exits: gloo's threads would abort it then."""
+    if torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
+
+
 def slurm_environment(environment: dict[str, str]) -> dict[str, str]:
     """What torch.distributed wants to know, from what srun sets; values that are set already are kept.
 

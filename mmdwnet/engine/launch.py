@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 
 from ..errors import UserError
 from .config import DATALOADERS, load_config, task_of
-from .distributed import prepare_cpu_run
+from .distributed import leave_process_group, prepare_cpu_run
 from .preflight import check_config
 
 
@@ -111,7 +111,9 @@ def train(args: argparse.Namespace) -> None:
     if args.no_persistent_workers:
         _set_in_dataloaders(cfg, 'persistent_workers', False)
     check_config(cfg, 'train')
-    _build_runner(cfg).train()
+    runner = _build_runner(cfg)
+    runner.train()
+    leave_process_group()
 
 
 def test(args: argparse.Namespace) -> dict[str, float]:
@@ -137,6 +139,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     if args.out and args.out_item == 'pred' and task != 'seg':
         runner.test_evaluator.metrics.append(_dump_metric(task, args.out))
     metrics = runner.test()
+    leave_process_group()
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
     return metrics
