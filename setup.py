@@ -87,6 +87,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmdwnet', 'mmdwnet.*']),
+    package_data={'mmdwnet.analysis': ['published.yml']},
     install_requires=['torch>=2.1'],
     extras_require={
         'cls': CLS,

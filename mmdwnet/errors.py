@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class UserError(Exception):
@@ -11,6 +11,12 @@ class UserError(Exception):
 
     The message is one line that says what is wrong, what was expected and what to do.
     """
+
+
+def listed(names: Sequence[str], most: int = 3, length: int = 160) -> str:
+    """Names that a file may have made up, as a part of one line: the first few, cut and escaped, and a count."""
+    shown = ', '.join(ascii(name[:length])[1:-1] for name in names[:most])
+    return shown + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
 def run_tool(main: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ A config of any OpenMMLab library names what lives here by that scope, `type='mm
 imports this file by itself when it meets the scope, and `locations` say which modules hold the entries.
 """
 
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
@@ -13,4 +14,11 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope='mmdwnet',
     locations=['mmdwnet.mixers', 'mmdwnet.backbones'],
+)
+
+METRICS = Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope='mmdwnet',
+    locations=['mmdwnet.evaluation'],
 )

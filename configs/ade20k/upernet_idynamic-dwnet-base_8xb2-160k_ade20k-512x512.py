@@ -4,6 +4,7 @@ Paper: mIoU 47.8 (single scale), 114 M parameters, 1153 GFLOPs; not run here.
 Starts from the weights that configs/imagenet/idynamic-dwnet-base_16xb64_in1k.py trains;
 others: `--cfg-options model.backbone.init_cfg.checkpoint=FILE`.
 No source gives downstream settings of I-dynamic DWNet: these are the static one's.
+There are no released weights of I-dynamic DWNet.
 
     bash tools/dist_train.sh configs/ade20k/upernet_idynamic-dwnet-base_8xb2-160k_ade20k-512x512.py 8
     bash tools/dist_test.sh configs/ade20k/upernet_idynamic-dwnet-base_8xb2-160k_ade20k-512x512.py \

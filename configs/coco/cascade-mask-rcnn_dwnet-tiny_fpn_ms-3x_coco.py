@@ -2,11 +2,17 @@ r"""Cascade Mask R-CNN, DWNet-T, FPN, multi-scale 3x schedule on COCO: 8 GPUs x 
 
 Paper: 49.9 box AP, 43.4 mask AP, 82 M parameters, 730 GFLOPs; not run here.
 Starts from the weights that configs/imagenet/dwnet-tiny_8xb128_in1k.py trains;
-others: `--cfg-options model.backbone.init_cfg.checkpoint=FILE`.
+others: `--cfg-options model.backbone.init_cfg.checkpoint=FILE`, such as the released
+https://github.com/Atten4Vis/DemystifyLocalViT/releases/download/prerelease/dwnet_tiny_224.pth
 
     bash tools/dist_train.sh configs/coco/cascade-mask-rcnn_dwnet-tiny_fpn_ms-3x_coco.py 8
     bash tools/dist_test.sh configs/coco/cascade-mask-rcnn_dwnet-tiny_fpn_ms-3x_coco.py \
         work_dirs/cascade-mask-rcnn_dwnet-tiny_fpn_ms-3x_coco/epoch_36.pth 8
+
+The released weights, as they are:
+
+    python tools/test.py configs/coco/cascade-mask-rcnn_dwnet-tiny_fpn_ms-3x_coco.py \
+        https://github.com/Atten4Vis/DemystifyLocalViT/releases/download/prerelease/cascade_mask_rcnn_dwnet_tiny.pth
 """
 
 _base_ = [

@@ -2,7 +2,8 @@ r"""Mask R-CNN, dynamic DWNet-B, FPN, 1x schedule on COCO: 8 GPUs x 2 images, AM
 
 The paper has no Mask R-CNN results; not run here. The settings follow the released Cascade models.
 Starts from the weights that configs/imagenet/dynamic-dwnet-base_16xb64_in1k.py trains;
-others: `--cfg-options model.backbone.init_cfg.checkpoint=FILE`.
+others: `--cfg-options model.backbone.init_cfg.checkpoint=FILE`, such as the released
+https://github.com/Atten4Vis/DemystifyLocalViT/releases/download/prerelease/dynamic_dwnet_base_224.pth
 
     bash tools/dist_train.sh configs/coco/mask-rcnn_dynamic-dwnet-base_fpn_1x_coco.py 8
     bash tools/dist_test.sh configs/coco/mask-rcnn_dynamic-dwnet-base_fpn_1x_coco.py \

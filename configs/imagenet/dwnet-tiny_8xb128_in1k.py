@@ -5,6 +5,11 @@ Paper: top-1 81.3 (released weights: 81.2), ReaL 86.8, 24 M parameters, 3.8 GFLO
     bash tools/dist_train.sh configs/imagenet/dwnet-tiny_8xb128_in1k.py 8
     bash tools/dist_test.sh configs/imagenet/dwnet-tiny_8xb128_in1k.py \
         work_dirs/dwnet-tiny_8xb128_in1k/epoch_300.pth 8
+
+The released weights, as they are:
+
+    python tools/test.py configs/imagenet/dwnet-tiny_8xb128_in1k.py \
+        https://github.com/Atten4Vis/DemystifyLocalViT/releases/download/prerelease/dwnet_tiny_224.pth
 """
 
 _base_ = [

@@ -8,6 +8,11 @@ On 2 nodes of 8 GPUs, with NODE_RANK 0 and 1 and the first one's address in MAST
     NNODES=2 bash tools/dist_train.sh configs/imagenet/dynamic-dwnet-base_16xb64_in1k.py 8
     bash tools/dist_test.sh configs/imagenet/dynamic-dwnet-base_16xb64_in1k.py \
         work_dirs/dynamic-dwnet-base_16xb64_in1k/epoch_300.pth 8
+
+The released weights, as they are:
+
+    python tools/test.py configs/imagenet/dynamic-dwnet-base_16xb64_in1k.py \
+        https://github.com/Atten4Vis/DemystifyLocalViT/releases/download/prerelease/dynamic_dwnet_base_224.pth
 """
 
 _base_ = './dwnet-base_16xb64_in1k.py'

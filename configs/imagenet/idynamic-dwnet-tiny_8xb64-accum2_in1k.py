@@ -2,6 +2,7 @@ r"""I-dynamic DWNet-T on ImageNet-1K: 300 epochs, 8 GPUs x 64 images x 2 accumul
 
 Paper: top-1 81.8, ReaL 87.1, 26 M parameters, 3.95 GFLOPs; not run here.
 The FLOPs were published for another number of groups than the parameters, which fit the 32 used here.
+There are no released weights of I-dynamic DWNet.
 
     bash tools/dist_train.sh configs/imagenet/idynamic-dwnet-tiny_8xb64-accum2_in1k.py 8
     bash tools/dist_test.sh configs/imagenet/idynamic-dwnet-tiny_8xb64-accum2_in1k.py \

@@ -1,13 +1,13 @@
 """DWNet-nano classifies the mini dataset: minutes on two CPU cores.
 
 python tools/train.py configs/mini/dwnet-nano_cls_mini.py
-python tools/test.py configs/mini/dwnet-nano_cls_mini.py work_dirs/dwnet-nano_cls_mini/epoch_30.pth
+python tools/test.py configs/mini/dwnet-nano_cls_mini.py work_dirs/dwnet-nano_cls_mini/epoch_40.pth
 """
 
 _base_ = ['../_base_/default_runtime_cls.py', '../_base_/models/dwnet_cls.py', '../_base_/datasets/mini_cls.py']
 
 num_classes = 10
-max_epochs = 30
+max_epochs = 40
 
 model = dict(
     backbone=dict(arch='nano', drop_path_rate=0.0),

@@ -1,8 +1,10 @@
 r"""Dynamic DWNet-nano (one kernel per image) classifies the mini dataset: minutes on two CPU cores.
 
+Not run to the end; a test runs one loss and one prediction.
+
 python tools/train.py configs/mini/dynamic-dwnet-nano_cls_mini.py
 python tools/test.py configs/mini/dynamic-dwnet-nano_cls_mini.py \
-    work_dirs/dynamic-dwnet-nano_cls_mini/epoch_30.pth
+    work_dirs/dynamic-dwnet-nano_cls_mini/epoch_40.pth
 """
 
 _base_ = './dwnet-nano_cls_mini.py'

@@ -1,5 +1,7 @@
 r"""Dynamic DWNet-nano (one kernel per image) in Mask R-CNN on the mini dataset: minutes on two CPU cores.
 
+Not run to the end; a test runs one loss and one prediction.
+
 python tools/train.py configs/mini/dynamic-dwnet-nano_mask-rcnn_mini.py
 python tools/test.py configs/mini/dynamic-dwnet-nano_mask-rcnn_mini.py \
     work_dirs/dynamic-dwnet-nano_mask-rcnn_mini/epoch_8.pth

@@ -1,5 +1,7 @@
 r"""I-dynamic DWNet-nano (one kernel per position) in UPerNet on the mini dataset: minutes on two CPU cores.
 
+Not run to the end; a test runs one loss and one prediction.
+
 python tools/train.py configs/mini/idynamic-dwnet-nano_upernet_mini.py
 python tools/test.py configs/mini/idynamic-dwnet-nano_upernet_mini.py \
     work_dirs/idynamic-dwnet-nano_upernet_mini/iter_2000.pth

@@ -28,6 +28,8 @@ def pyramid_arch(arch: str | dict) -> dict:
         if arch not in PYRAMID_ARCHS:
             raise ValueError(f'unknown arch {arch!r}: expected one of {sorted(PYRAMID_ARCHS)}, or a dict')
         return PYRAMID_ARCHS[arch]
+    if not isinstance(arch, dict):
+        raise ValueError(f'arch must be one of {sorted(PYRAMID_ARCHS)} or a dict, got {arch!r}')
     if set(arch) != {'embed_dims', 'depths'}:
         raise ValueError(f'an arch dict has the keys embed_dims and depths, got {sorted(arch)}')
     sizes = [arch['embed_dims'], *arch['depths']]

@@ -20,7 +20,7 @@ from ..mixers.norm import build_norm
 from ..registry import MODELS
 from .archs import pyramid_arch
 from .layers import Block, PatchEmbed, PatchMerging
-from .state import check_state_dict
+from .state import check_state_dict, take_backbone
 
 
 @MODELS.register_module()
@@ -78,7 +78,7 @@ class DWNet(BaseModule):
         self.depths: tuple[int, ...] = sizes['depths']
         self.channels = tuple(sizes['embed_dims'] * 2**i for i in range(len(self.depths)))
         self.out_indices = _checked_out_indices(out_indices, len(self.depths))
-        if not -1 <= frozen_stages <= len(self.depths):
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= len(self.depths):
             raise ValueError(
                 f'frozen_stages must be -1 (none), 0 (patch embedding) or up to {len(self.depths)} (so many '
                 f'stages too), got {frozen_stages}'
@@ -179,6 +179,8 @@ class DWNet(BaseModule):
     def _load_from_state_dict(self, state_dict, prefix, *args):
         # Every way of loading comes through here, mmengine's with strict=False too, and that one would train a
         # network that is half random without a word.
+        if not prefix:  # by itself, from a checkpoint that may be a whole classifier's
+            take_backbone(state_dict)
         check_state_dict(self, state_dict, prefix, f'{self.name}', tuple(self.out_norm_names.values()))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -202,7 +204,7 @@ def _still_statistics(block: Block) -> Iterator[None]:
 
 
 def _build_mixer(mixer: str | dict, channels: int, norm_cfg: dict) -> nn.Module:
-    cfg = dict(type=mixer) if isinstance(mixer, str) else dict(mixer)
+    cfg = dict(mixer) if isinstance(mixer, dict) else dict(type=mixer)
     name = cfg.pop('type', None)
     mixer_class = MODELS.get(name) if isinstance(name, str) else None
     if mixer_class is None:
@@ -215,7 +217,7 @@ def _build_mixer(mixer: str | dict, channels: int, norm_cfg: dict) -> nn.Module:
 
 
 def _checked_out_indices(out_indices: int | Sequence[int], stages: int) -> tuple[int, ...]:
-    asked = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    asked = tuple(out_indices) if isinstance(out_indices, Sequence) else (out_indices,)
     indices = [i + stages if isinstance(i, int) and i < 0 else i for i in asked]
     fits = indices and all(isinstance(i, int) and 0 <= i < stages for i in indices)
     if not fits or indices != sorted(set(indices)):

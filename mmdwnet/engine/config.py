@@ -8,6 +8,7 @@ made from it.
 from __future__ import annotations
 
 import copy
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,38 @@ from ..errors import UserError
 TASKS = {'mmpretrain': 'cls', 'mmdet': 'det', 'mmseg': 'seg'}
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
+# top-level keys that mmengine's Runner reads and a config need not have
+OPTIONAL_KEYS = (
+    *(
+        'work_dir',
+        'load_from',
+        'resume',
+        'auto_scale_lr',
+        'custom_hooks',
+        'default_hooks',
+        'randomness',
+        'env_cfg',
+    ),
+    *(
+        'find_unused_parameters',
+        'model_wrapper_cfg',
+        'sync_bn',
+        'compile',
+        'log_level',
+        'log_processor',
+        'launcher',
+    ),
+    *(
+        'visualizer',
+        'vis_backends',
+        'param_scheduler',
+        'tta_model',
+        'tta_pipeline',
+        'runner_type',
+        'experiment_name',
+    ),
+    *(f'{phase}_{part}' for phase in ('train', 'val', 'test') for part in ('cfg', 'dataloader', 'evaluator')),
+)
 # what a top-level variable of a config is the value of: variable, key, sections of the config
 VARIABLES = (
     ('dataset_type', 'type', DATALOADERS),
@@ -59,14 +92,16 @@ def load_config(path: str, overrides: dict[str, Any] | None = None) -> Config:
             if library in str(error):
                 require(task)
         raise UserError(f'config {path} cannot be read: {_one_line(error)}') from error
-    except (SyntaxError, NameError, KeyError, OSError) as error:
-        raise UserError(f'config {path} cannot be read: {_one_line(error)}') from error
+    except Exception as error:  # a config is a program: anything can go wrong in it
+        raise UserError(f'config {path} cannot be read: {type(error).__name__}: {_one_line(error)}') from error
     task = task_of(cfg, path)
     require(task)
     init_default_scope(cfg.default_scope)
+    overrides = _spread_missing(cfg, dict(overrides or {}))
+    _check_overrides(cfg, overrides)
     old = copy.deepcopy({name: cfg.get(name) for name in ('data_root', *(v for v, *_ in VARIABLES))})
     try:
-        cfg.merge_from_dict(overrides or {})
+        cfg.merge_from_dict(overrides)
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f'--cfg-options do not fit {path}: {_one_line(error)}') from error
     _spread(cfg, old)
@@ -102,9 +137,63 @@ def datasets_of(dataloader: dict | None) -> list[dict]:
     return found
 
 
+def _spread_missing(cfg: Config, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Apply overrides of variables that the config does not have to what they would be the value of.
+
+    The stock bases, and so the COCO and ADE20K configs, have no `num_classes`, `metainfo` or `img_suffix` of their
+    own. Returns the other overrides.
+    """
+    datasets = [dataset for name in DATALOADERS for dataset in datasets_of(cfg.get(name))]
+    rest = {}
+    for key, value in overrides.items():
+        name, _, inner = key.partition('.')
+        if name in cfg or name not in ('num_classes', 'metainfo', 'img_suffix'):
+            rest[key] = value
+        elif name == 'num_classes':
+            counts = set(_values_of(cfg.get('model'), 'num_classes'))
+            if len(counts) != 1:
+                raise UserError(
+                    f'num_classes={value}: the model has heads of {sorted(counts)} classes: set each by name'
+                )
+            _replace(cfg.model, 'num_classes', counts.pop(), value)
+        else:
+            for dataset in datasets:
+                dataset[name] = {**(dataset.get(name) or {}), inner: value} if inner else value
+    return rest
+
+
+def _check_overrides(cfg: Config, overrides: dict[str, Any]) -> None:
+    """Refuse a key that nothing reads: all of it but the last part must be there, or be one mmengine knows."""
+    for key in overrides:
+        node, parts = dict(cfg.items()), key.split('.')
+        for depth, part in enumerate(parts):
+            here = list(node) if isinstance(node, dict) else []
+            if isinstance(node, (list, tuple)) or (depth == 0 and part in OPTIONAL_KEYS):
+                break
+            if part not in here and (depth == 0 or depth < len(parts) - 1):
+                near = difflib.get_close_matches(part, here, 1)
+                hint = (
+                    f"did you mean '{near[0]}'?"
+                    if near
+                    else f'expected one of {", ".join(map(str, here)) or "none"}'
+                )
+                raise UserError(f"--cfg-options {key}: the config has no '{part}' there: {hint}")
+            node = node.get(part) if isinstance(node, dict) else None
+
+
+def _values_of(node: Any, key: str) -> list[Any]:
+    """Every value of `key` below a config node."""
+    if isinstance(node, dict):
+        own = [node[key]] if key in node else []
+        return own + [v for value in node.values() for v in _values_of(value, key)]
+    return [v for value in node for v in _values_of(value, key)] if isinstance(node, (list, tuple)) else []
+
+
 def _spread(cfg: Config, old: dict[str, Any]) -> None:
     """Carry a changed variable to where its old value was used."""
-    if old['data_root'] and cfg.data_root != old['data_root']:
+    if isinstance(old['data_root'], str) and cfg.data_root != old['data_root']:
+        if not isinstance(cfg.data_root, str):
+            raise UserError(f'data_root={cfg.data_root!r}: expected a folder')
         for name in DATALOADERS + EVALUATORS:
             if cfg.get(name) is not None:
                 cfg[name] = _moved(cfg[name], old['data_root'].rstrip('/'), cfg.data_root.rstrip('/'))

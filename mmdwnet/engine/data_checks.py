@@ -1,10 +1,14 @@
-"""Checks of a data loader's files against its config: folders, annotations, class counts.
+"""Checks of a data loader's files against its config: folders, annotations, sizes, class counts.
 
-For the stock dataset types that the configs of this package use; of any other type only the root is checked.
+For the stock dataset types that the configs of this package use, and those derived from them; of any other type
+only the root is checked. Everything that is listed is compared by name and count; of label maps, and of images
+named in a JSON, the first FILES_READ are opened too.
 """
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import inspect
 import json
 import os
@@ -15,15 +19,16 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
+from PIL import Image
 
 from ..errors import UserError
 from .config import datasets_of
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.webp')
-LABEL_MAPS_READ = 50  # the others are read while training; checking all of ADE20K would take minutes
+FILES_READ = 50  # the others are read while training; opening all of ADE20K would take minutes
 
 
-def check_dataloader(cfg: Config, name: str, task: str) -> None:
+def check_dataloader(cfg: Config, name: str, task: str) -> int:
     """Check the datasets of one data loader.
 
     Args:
@@ -31,10 +36,18 @@ def check_dataloader(cfg: Config, name: str, task: str) -> None:
         name: key of the data loader in it, such as 'train_dataloader'.
         task: 'cls', 'det' or 'seg'.
 
+    Returns:
+        How many images were found; 0 where that is not known.
+
     Raises:
         UserError: the first thing found wrong, in one line.
     """
-    check = dict(cls=_check_folders, det=_check_instances, seg=_check_label_maps)[task]
+    library, base, check = dict(
+        cls=('mmpretrain.datasets', 'CustomDataset', _check_folders),
+        det=('mmdet.datasets', 'CocoDataset', _check_instances),
+        seg=('mmseg.datasets', 'BaseSegDataset', _check_label_maps),
+    )[task]
+    found = 0
     for dataset in datasets_of(cfg[name]):
         root = dataset.get('data_root') or ''
         if root and not Path(root).is_dir():
@@ -42,59 +55,128 @@ def check_dataloader(cfg: Config, name: str, task: str) -> None:
                 f'{name}: data_root {root} not found: expected the dataset there; put it or a link to it there, '
                 'or say where it is with --cfg-options data_root=DIR'
             )
-        check(cfg.model, dataset, name)
+        if issubclass(_class_of(dataset, name), getattr(importlib.import_module(library), base)):
+            found += check(cfg.model, dataset, name)
+    return found
 
 
-def _check_folders(model: dict, dataset: dict, name: str) -> None:
-    """ImageNet layout: one folder per class, none empty, as many as the head has classes."""
-    if dataset.get('ann_file') or dataset['type'].split('.')[-1] not in ('ImageNet', 'CustomDataset'):
-        return
+def check_evaluator(cfg: Config, name: str) -> None:
+    """An evaluator's annotation file must exist and be the one of its data loader's images.
+
+    Raises:
+        UserError: it is not.
+    """
+    evaluators = cfg.get(f'{name}_evaluator')
+    datasets = datasets_of(cfg.get(f'{name}_dataloader'))
+    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        file = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
+        if not file:
+            continue
+        if not Path(file).is_file():
+            raise UserError(f'{name}_evaluator: ann_file {file} not found: expected the file of {name}_dataloader')
+        read = [Path(d.get('data_root') or '', d['ann_file']).resolve() for d in datasets if d.get('ann_file')]
+        if len(datasets) == 1 and read and Path(file).resolve() not in read:
+            raise UserError(
+                f'{name}_evaluator: ann_file {file} is not the one that {name}_dataloader reads, {read[0]}: '
+                'predictions would be scored against other images'
+            )
+
+
+def _check_folders(model: dict, dataset: dict, name: str) -> int:
+    """ImageNet layout: one folder per class, none empty, as many as the head has classes; or a list file."""
+    expected = (model.get('head') or {}).get('num_classes')
     prefix = dataset.get('data_prefix') or dataset.get('split') or ''
-    folder = Path(dataset['data_root'], prefix.get('img_path', '') if isinstance(prefix, dict) else prefix)
+    prefix = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix
+    folder = Path(dataset.get('data_root') or '', prefix)
+    list_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or f'meta/{dataset.get("split")}.txt')
+    if dataset.get('ann_file') or list_file.is_file():  # mmpretrain's ImageNet takes meta/<split>.txt by itself
+        return _check_list(list_file, folder, expected, name)
     classes = sorted(entry.name for entry in _listed(folder, name) if entry.is_dir())
     if not classes:
         raise UserError(f'{name}: {folder} has no folders: expected one folder of images per class')
+    images = 0
     for class_name in classes:
-        images = (entry for entry in os.scandir(folder / class_name) if _is_image(entry.name) or entry.is_dir())
-        if next(images, None) is None:
+        found = sum(_is_image(file) for _, _, files in os.walk(folder / class_name) for file in files)
+        if not found:
             raise UserError(
                 f'{name}: class folder {folder / class_name} has no image: add images '
                 f'({", ".join(IMAGE_SUFFIXES)}) or remove the folder'
             )
-    expected = model['head'].get('num_classes')
+        images += found
+    fixed = _class_names(dataset)
+    if fixed and len(fixed) != len(classes):
+        raise UserError(
+            f'{name}: {folder} has {len(classes)} class folders, but {dataset["type"]} has {len(fixed)} classes: '
+            'for classes of your own use a CustomDataset, as configs/mini/dwnet-nano_cls_mini.py does'
+        )
     if expected is not None and len(classes) != expected:
         raise UserError(
             f'{name}: {folder} has {len(classes)} class folders, but model.head.num_classes={expected}: set '
             f'--cfg-options num_classes={len(classes)} or give the right data_root'
         )
+    return images
 
 
-def _check_instances(model: dict, dataset: dict, name: str) -> None:
+def _check_list(file: Path, folder: Path, expected: int | None, name: str) -> int:
+    """A list file of mmpretrain: an image path and a class index a line."""
+    if not file.is_file():
+        raise UserError(f'{name}: ann_file {file} not found: expected a list of images and class indices')
+    lines = [line.rsplit(maxsplit=1) for line in file.read_text().splitlines() if line.strip()]
+    bad = [line for line in lines if len(line) == 2 and not line[1].isdigit()]
+    if bad or not lines:
+        raise UserError(
+            f'{name}: {file}: expected lines of an image path and a class index, got {bad[:1] or "none"}'
+        )
+    for image, *_ in lines[:FILES_READ]:
+        if not (folder / image).is_file():
+            raise UserError(f'{name}: {file} lists {image}, which is not in {folder}')
+    highest = max((int(line[1]) for line in lines if len(line) == 2), default=0)
+    if expected is not None and highest >= expected:
+        raise UserError(
+            f'{name}: {file} has the class index {highest}, but model.head.num_classes={expected}: expected 0 to '
+            f'{expected - 1}'
+        )
+    return len(lines)
+
+
+def _check_instances(model: dict, dataset: dict, name: str) -> int:
     """COCO layout: the annotation file, its images, and its categories against the classes of the heads."""
     root, prefix = Path(dataset.get('data_root') or ''), dataset.get('data_prefix') or {}
     file, folder = root / dataset.get('ann_file', ''), root / prefix.get('img', '')
     if not file.is_file():
         raise UserError(f'{name}: annotation file {file} not found: expected COCO instance JSON')
+    masks = 'mask_head' in (model.get('roi_head') or {})
     try:
         coco = json.loads(file.read_bytes())
-        images = {image['id']: image['file_name'] for image in coco['images']}
+        images = {image['id']: (image['file_name'], image['width'], image['height']) for image in coco['images']}
         categories = {category['id']: category['name'] for category in coco['categories']}
-        annotations = coco['annotations']
+        annotations = [(a['id'], a['image_id'], a['category_id'], a['bbox']) for a in coco['annotations']]
+        shapeless = [a['id'] for a in coco['annotations'] if masks and not a['segmentation']]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'{name}: {file} is no COCO instance JSON ({type(error).__name__}: {error})') from error
+    if not images or not annotations:
+        raise UserError(
+            f'{name}: {file} has {len(images)} images and {len(annotations)} annotations: expected some'
+        )
     _listed(folder, name)
-    absent = [image for image in images.values() if not (folder / image).is_file()]
+    absent = [image for image, *_ in images.values() if not (folder / image).is_file()]
     if absent:
         raise UserError(
             f'{name}: {len(absent)} of the {len(images)} images of {file} are not in {folder} (first: '
             f'{absent[0]}): expected the images that the annotations were made for; check data_root'
         )
-    stray = [a['id'] for a in annotations if a['image_id'] not in images or a['category_id'] not in categories]
+    stray = [a for a, image, category, _ in annotations if image not in images or category not in categories]
     if stray:
         raise UserError(
             f'{name}: {len(stray)} annotations of {file} name an image or a category that the file does not have '
             f'(first: annotation {stray[0]})'
         )
+    if shapeless:
+        raise UserError(
+            f'{name}: {len(shapeless)} annotations of {file} have no segmentation, which the mask head needs '
+            f'(first: annotation {shapeless[0]})'
+        )
+    _check_sizes(images, annotations, folder, file, name)
     classes = _class_names(dataset)
     unknown = [c for c in classes if c not in categories.values()]
     if unknown:
@@ -102,42 +184,76 @@ def _check_instances(model: dict, dataset: dict, name: str) -> None:
             f'{name}: class {unknown[0]!r} of the config is no category of {file}, which has '
             f'{sorted(categories.values())[:10]}: set --cfg-options "metainfo.classes=(...)"'
         )
-    for where, expected in _num_classes(model.get('roi_head', model), 'model'):
+    part = 'roi_head' if 'roi_head' in model else 'bbox_head'
+    for where, expected in _num_classes(model.get(part) or {}, f'model.{part}'):
         _compare_classes(name, len(classes), where, expected)
+    return len(images)
 
 
-def _check_label_maps(model: dict, dataset: dict, name: str) -> None:
-    """ADE20K layout: a label map for every image, and the classes of the heads."""
+def _check_sizes(images: dict, annotations: list, folder: Path, file: Path, name: str) -> None:
+    """Sizes in the JSON against the image files, and boxes against the sizes."""
+    for image, width, height in list(images.values())[:FILES_READ]:
+        with Image.open(folder / image) as picture:
+            if picture.size != (width, height):
+                raise UserError(
+                    f'{name}: {file} says that {image} has {width} x {height} pixels, but it has '
+                    f'{picture.size[0]} x {picture.size[1]}: expected the images that it was made for'
+                )
+    for annotation, image, _, (x, y, w, h) in annotations:
+        _, width, height = images[image]
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            raise UserError(
+                f'{name}: annotation {annotation} of {file} lies outside its image: box {[x, y, w, h]} (x, y, '
+                f'width, height) in {width} x {height} pixels'
+            )
+
+
+def _check_label_maps(model: dict, dataset: dict, name: str) -> int:
+    """ADE20K layout: a label map of the same size for every image, and the classes of the heads."""
+    if dataset.get('ann_file'):
+        return 0
     root, prefix = Path(dataset.get('data_root') or ''), dataset.get('data_prefix') or {}
-    defaults = _defaults(dataset)
-    img_suffix = dataset.get('img_suffix') or defaults.get('img_suffix', '.jpg')
-    map_suffix = dataset.get('seg_map_suffix') or defaults.get('seg_map_suffix', '.png')
-    images = _stems(root / prefix.get('img_path', ''), img_suffix, name)
-    maps = _stems(root / prefix.get('seg_map_path', ''), map_suffix, name)
+    img_suffix, map_suffix = (_option(dataset, key, name) for key in ('img_suffix', 'seg_map_suffix'))
+    image_folder, map_folder = root / prefix.get('img_path', ''), root / prefix.get('seg_map_path', '')
+    images, maps = _stems(image_folder, img_suffix, name), _stems(map_folder, map_suffix, name)
     if not images:
+        there = sorted({path.suffix for path in image_folder.rglob('*') if path.is_file()})
         raise UserError(
-            f'{name}: no image *{img_suffix} in {root / prefix.get("img_path", "")}: check data_root, or set '
-            '--cfg-options img_suffix=.jpg'
+            f'{name}: no image *{img_suffix} in {image_folder}, which has {", ".join(there) or "no files"}: check '
+            'data_root, or set --cfg-options img_suffix=SUFFIX'
         )
     unlabelled = sorted(images - maps)
     if unlabelled:
         raise UserError(
-            f'{name}: {len(unlabelled)} of {len(images)} images have no label map *{map_suffix} in '
-            f'{root / prefix.get("seg_map_path", "")} (first: {unlabelled[0]})'
+            f'{name}: {len(unlabelled)} of {len(images)} images have no label map *{map_suffix} in {map_folder} '
+            f'(first: {unlabelled[0]})'
         )
     classes = len(_class_names(dataset))
-    for stem in sorted(images)[:LABEL_MAPS_READ]:
-        _check_values(root / prefix.get('seg_map_path', '') / (stem + map_suffix), dataset, classes, name)
+    shifted = bool(_option(dataset, 'reduce_zero_label', name))
+    for stem in sorted(images)[:FILES_READ]:
+        _check_label_map(
+            image_folder / (stem + img_suffix), map_folder / (stem + map_suffix), classes, shifted, name
+        )
     for part in ('decode_head', 'auxiliary_head'):
         for where, expected in _num_classes(model.get(part) or {}, f'model.{part}'):
             _compare_classes(name, classes, where, expected)
+    return len(images)
 
 
-def _check_values(file: Path, dataset: dict, classes: int, name: str) -> None:
-    shifted = dataset.get('reduce_zero_label', _defaults(dataset).get('reduce_zero_label', False))
+def _check_label_map(image: Path, file: Path, classes: int, shifted: bool, name: str) -> None:
     allowed = range(classes + 1) if shifted else range(classes)  # shifted: 0 is ignored, classes count from 1
-    values = np.unique(mmcv.imread(file, flag='unchanged', backend='pillow'))
-    wrong = [int(value) for value in values if value not in allowed and value != 255]
+    try:
+        labels = mmcv.imread(file, flag='unchanged', backend='pillow')
+        with Image.open(image) as picture:
+            size = picture.size
+    except OSError as error:
+        raise UserError(f'{name}: {file} or its image cannot be read: {error}') from error
+    if labels.shape != size[::-1]:
+        raise UserError(
+            f'{name}: label map {file} has the shape {labels.shape}, but its image has {size[::-1]} (height, '
+            'width): expected one number a pixel, in a grey or palette PNG'
+        )
+    wrong = [int(value) for value in np.unique(labels) if value not in allowed and value != 255]
     if wrong:
         raise UserError(
             f'{name}: label map {file} has the value {wrong[0]}, but the dataset has {classes} classes: expected '
@@ -165,14 +281,31 @@ def _num_classes(node: object, where: str) -> Iterator[tuple[str, int]]:
             yield from _num_classes(value, f'{where}.{i}')
 
 
+def _class_of(dataset: dict, name: str) -> type:
+    """The dataset class, looked up in the scope of the config's library."""
+    with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as registry:
+        found = registry.get(dataset['type'])
+        near = difflib.get_close_matches(dataset['type'], registry.module_dict, 1)
+    if found is None:
+        raise UserError(
+            f'{name}: unknown dataset type {dataset["type"]!r}' + (f': did you mean {near[0]}?' if near else '')
+        )
+    return found
+
+
 def _class_names(dataset: dict) -> tuple[str, ...]:
     metainfo = dataset.get('metainfo') or {}
-    return tuple(metainfo.get('classes') or DATASETS.get(dataset['type']).METAINFO['classes'])
+    return tuple(metainfo.get('classes') or _class_of(dataset, '').METAINFO.get('classes') or ())
 
 
-def _defaults(dataset: dict) -> dict:
-    parameters = inspect.signature(DATASETS.get(dataset['type'])).parameters
-    return {key: parameter.default for key, parameter in parameters.items()}
+def _option(dataset: dict, key: str, name: str) -> object:
+    """A dataset's option, or its class's default."""
+    if dataset.get(key) is not None:
+        return dataset[key]
+    kind = _class_of(dataset, name)
+    return next(
+        (p[key].default for c in kind.__mro__ if key in (p := inspect.signature(c.__init__).parameters)), None
+    )
 
 
 def _listed(folder: Path, name: str) -> list[os.DirEntry]:
@@ -183,8 +316,7 @@ def _listed(folder: Path, name: str) -> list[os.DirEntry]:
 
 def _stems(folder: Path, suffix: str, name: str) -> set[str]:
     """Paths below a folder, as mmseg pairs images and label maps: with the suffix taken off."""
-    if not folder.is_dir():
-        raise UserError(f'{name}: folder {folder} not found: check data_root and data_prefix')
+    _listed(folder, name)
     return {str(path.relative_to(folder))[: -len(suffix)] for path in folder.rglob(f'*{suffix}')}
 
 

@@ -29,18 +29,20 @@ def prepare_cpu_run(cfg: Config, launcher: str) -> None:
     Raises:
         UserError: the launcher's environment variables are not there, or it is mpi.
     """
-    if launcher == 'none' or get_device() != 'cpu':
+    if launcher == 'none':
         return
-    if launcher == 'mpi':
-        raise UserError('--launcher mpi needs a GPU, and none was found: use pytorch or slurm')
     if launcher == 'slurm':
         os.environ.update(slurm_environment(os.environ))
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
-    if missing:
+    if missing and launcher != 'mpi':
         raise UserError(
             f'--launcher {launcher}: {", ".join(missing)} not set: expected to be started by tools/dist_train.sh '
             '(torchrun) or tools/slurm_train.sh (srun)'
         )
+    if get_device() != 'cpu':
+        return
+    if launcher == 'mpi':
+        raise UserError('--launcher mpi needs a GPU, and none was found: use pytorch or slurm')
     torch_dist.init_process_group('gloo')
     # mmengine's own choice of wrapper names a GPU
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
@@ -56,6 +58,14 @@ def leave_process_group() -> None:
     """End this process's part in the run, before the interpreter exits: gloo's threads would abort it then."""
     if torch_dist.is_initialized():
         torch_dist.destroy_process_group()
+
+
+def rank_and_world_size(launcher: str) -> tuple[int, int]:
+    """This process's rank and the number of processes, from what the launcher sets, before they have met."""
+    rank, size = dict(slurm=('SLURM_PROCID', 'SLURM_NTASKS'), pytorch=('RANK', 'WORLD_SIZE')).get(
+        launcher, ('', '')
+    )
+    return int(os.environ.get(rank, 0)), int(os.environ.get(size, 1))
 
 
 def slurm_environment(environment: dict[str, str]) -> dict[str, str]:
@@ -76,9 +86,13 @@ def slurm_environment(environment: dict[str, str]) -> dict[str, str]:
             f'--launcher slurm: {error.args[0]} not set: start it with srun (tools/slurm_train.sh)'
         ) from error
     if 'MASTER_ADDR' not in environment:
-        listed = subprocess.run(
-            ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True
-        )
+        try:
+            command = ['scontrol', 'show', 'hostnames', nodes]
+            listed = subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(
+                f'scontrol does not name the hosts of {nodes} ({error}): set MASTER_ADDR to the first node'
+            ) from error
         found['MASTER_ADDR'] = listed.stdout.split()[0]
     found['MASTER_PORT'] = environment.get('MASTER_PORT', '29500')
     return found

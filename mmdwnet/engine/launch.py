@@ -17,6 +17,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..checkpoints import register_loaders
 from ..errors import UserError
 from .config import DATALOADERS, load_config, task_of
 from .distributed import leave_process_group, prepare_cpu_run
@@ -73,6 +74,12 @@ def test_parser() -> argparse.ArgumentParser:
 
 def _add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='where logs and checkpoints go; default work_dirs/<name of the config>')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints that hold more than weights, which runs code from them; only for files of '
+        'people you trust',
+    )
     parser.add_argument('--no-pin-memory', action='store_true', help='do not pin the memory of data loaders')
     parser.add_argument(
         '--cfg-options',
@@ -126,6 +133,10 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     task = task_of(cfg)
     cfg.load_from = args.checkpoint
     _check_out(args, task)
+    if args.interval < 1:
+        raise UserError(f'--interval {args.interval}: expected 1 or more')
+    if args.show_dir and Path(args.show_dir).is_file():
+        raise UserError(f'--show-dir {args.show_dir} is a file: expected a folder')
     check_config(cfg, 'test')
     if args.tta:
         _augment(cfg, task)
@@ -134,13 +145,15 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     if args.show or args.show_dir:
         _draw(cfg, task, args)
     if args.out and args.out_item == 'pred' and task == 'seg':
-        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+        for evaluator in evaluators:
+            evaluator.update(output_dir=args.out, keep_results=True)
     runner = _build_runner(cfg)
     if args.out and args.out_item == 'pred' and task != 'seg':
         runner.test_evaluator.metrics.append(_dump_metric(task, args.out))
     metrics = runner.test()
     leave_process_group()
-    if args.out and args.out_item == 'metrics':
+    if args.out and args.out_item == 'metrics' and runner.rank == 0:
         mmengine.dump(metrics, args.out)
     return metrics
 
@@ -148,6 +161,8 @@ def test(args: argparse.Namespace) -> dict[str, float]:
 def _common_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))  # what the launchers of mmengine read
     cfg = load_config(args.config, args.cfg_options)
+    if args.trust_checkpoint:
+        register_loaders(trust=True)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir

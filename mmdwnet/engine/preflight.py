@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import get_world_size
-from mmengine.runner import CheckpointLoader
+from mmengine.registry import MODELS as MMENGINE_MODELS
 
 from ..backbones import DWNet
 from ..errors import UserError
 from ..registry import MODELS
+from .checkpoint_checks import check_checkpoints
 from .config import task_of
-from .data_checks import check_dataloader
+from .data_checks import check_dataloader, check_evaluator
+from .distributed import rank_and_world_size
 
 
 def check_config(cfg: Config, phase: str) -> None:
@@ -32,18 +32,23 @@ def check_config(cfg: Config, phase: str) -> None:
     Raises:
         UserError: the first thing found wrong, in one line.
     """
+    for section in ('model', f'{phase}_dataloader', *(['optim_wrapper'] if phase == 'train' else [])):
+        if not isinstance(cfg.get(section), dict):
+            raise UserError(f'the config has no {section}: expected a dict, as in the configs under configs/')
+    if not isinstance(cfg.model.get('backbone'), dict) or 'type' not in cfg.model.backbone:
+        raise UserError(
+            "the config has no model.backbone with a type: expected such as dict(type='mmdwnet.DWNet')"
+        )
     backbone = check_backbone(cfg.model.backbone)
     if backbone is not None:
         _check_channels(cfg.model, backbone)
+    rank, world_size = rank_and_world_size(cfg.get('launcher', 'none'))
     if phase == 'train':
         _check_amp(cfg)
-        _check_batch(cfg)
-    task = task_of(cfg)
-    loaders = ('train_dataloader', 'val_dataloader') if phase == 'train' else ('test_dataloader',)
-    for name in loaders:
-        if cfg.get(name) is not None:
-            check_dataloader(cfg, name, task)
-    _check_checkpoints(cfg, backbone)
+        _check_batch(cfg, world_size)
+    if rank == 0:  # the others would read the same files again
+        _check_data(cfg, phase, world_size)
+    check_checkpoints(cfg, backbone, phase)
 
 
 def check_backbone(cfg: dict) -> DWNet | None:
@@ -52,7 +57,12 @@ def check_backbone(cfg: dict) -> DWNet | None:
     Raises:
         UserError: an argument is unknown (the nearest name is suggested) or out of range.
     """
-    if MODELS.get(cfg['type']) is not DWNet:
+    with MMENGINE_MODELS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
+        kind = registry.get(cfg['type'])
+    if kind is None:
+        hint = ": did you mean 'mmdwnet.DWNet'?" if cfg['type'].split('.')[-1].startswith('DW') else ''
+        raise UserError(f'model.backbone: unknown type {cfg["type"]!r}' + hint)
+    if kind is not DWNet:
         return None
     arguments = {key: value for key, value in cfg.items() if key not in ('type', '_scope_')}
     _check_arguments(DWNet, arguments, 'model.backbone')
@@ -78,11 +88,19 @@ def _check_arguments(target: type, arguments: dict, where: str) -> None:
 def _check_channels(model: dict, backbone: DWNet) -> None:
     """The channels that the neck or head is told must be those that the backbone returns."""
     given = [backbone.channels[i] for i in backbone.out_indices]
-    for part in ('neck', 'decode_head', 'auxiliary_head'):
-        head = model.get(part)
-        asked = head.get('in_channels') if isinstance(head, dict) else None
+    neck = model.get('neck')
+    # behind a neck with channels of its own, heads get the neck's maps
+    parts = (
+        ['neck'] if isinstance(neck, dict) and 'in_channels' in neck else ['decode_head', 'auxiliary_head', 'head']
+    )
+    heads = [(part, head) for part in parts for head in _as_list(model.get(part)) if isinstance(head, dict)]
+    for part, head in heads:
+        asked = head.get('in_channels')
         if asked is None:
             continue
+        if part == 'head':
+            given = given[-1:]
+            head = {**head, 'in_index': 0}
         index = head.get('in_index', list(range(len(given))))
         outside = [i for i in ([index] if isinstance(index, int) else index) if not -len(given) <= i < len(given)]
         if outside:
@@ -93,11 +111,6 @@ def _check_channels(model: dict, backbone: DWNet) -> None:
                 f'model.{part}.in_channels={asked}, but the backbone gives it {gets}: set it to that, or choose '
                 'another arch or out_indices'
             )
-    head = model.get('head')
-    if isinstance(head, dict) and 'in_channels' in head and head['in_channels'] != given[-1]:
-        raise UserError(
-            f'model.head.in_channels={head["in_channels"]}, but the backbone gives it {given[-1]}: set it to that'
-        )
 
 
 def _check_amp(cfg: Config) -> None:
@@ -108,48 +121,59 @@ def _check_amp(cfg: Config) -> None:
         )
 
 
-def _check_batch(cfg: Config) -> None:
-    """The kernel generator of the dynamic mixer pools each image to one value per channel before a BN."""
+def _check_data(cfg: Config, phase: str, world_size: int) -> None:
+    """The files of every data loader of this phase, and enough of them for a step."""
+    task = task_of(cfg)
+    for name in ('train', 'val') if phase == 'train' else ('test',):
+        loader = cfg.get(f'{name}_dataloader')
+        if loader is None:
+            continue
+        images = check_dataloader(cfg, f'{name}_dataloader', task)
+        check_evaluator(cfg, name)
+        batch = loader.get('batch_size') or 1
+        by_epoch = loader.get('sampler', {}).get('type') != 'InfiniteSampler'
+        if name != 'train' or not images or not by_epoch:
+            continue
+        if loader.get('drop_last') and images < batch * world_size:
+            raise UserError(
+                f'train_dataloader: {images} images do not fill one batch of {batch} on each of {world_size} '
+                f'processes: set --cfg-options '
+                f'train_dataloader.batch_size={max(images // world_size, 1)} or smaller'
+            )
+        if (
+            not loader.get('drop_last')
+            and -(-images // world_size) % batch == 1
+            and _needs_two_images(cfg, world_size)
+        ):
+            raise UserError(
+                f'train_dataloader: {images} images in batches of {batch} leave a last batch of 1, which the BN '
+                'of the kernel generator of DynamicDepthwiseConv cannot use: set --cfg-options '
+                'train_dataloader.drop_last=True'
+            )
+
+
+def _needs_two_images(cfg: Config, world_size: int) -> bool:
+    """Whether the kernel generator of a dynamic mixer has a BN that sees this process's images only.
+
+    It pools each image to one value per channel.
+    """
     backbone = cfg.model.backbone
     mixer = backbone.get('mixer', '')
     mixer = mixer if isinstance(mixer, str) else mixer.get('type', '')
-    if mixer.split('.')[-1] != 'DynamicDepthwiseConv' or backbone.get('norm_eval'):
-        return
     norm = backbone.get('norm_cfg', {}).get('type', 'BN')
-    synced = norm == 'SyncBN' and get_world_size() > 1 and get_device() != 'cpu'
-    if cfg.train_dataloader.get('batch_size') == 1 and norm in ('BN', 'SyncBN') and not synced:
+    synced = norm == 'SyncBN' and world_size > 1 and get_device() != 'cpu'
+    dynamic = mixer.split('.')[-1] == 'DynamicDepthwiseConv'
+    return dynamic and norm in ('BN', 'SyncBN') and not synced and not backbone.get('norm_eval')
+
+
+def _as_list(value: object) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _check_batch(cfg: Config, world_size: int) -> None:
+    if cfg.train_dataloader.get('batch_size') == 1 and _needs_two_images(cfg, world_size):
         raise UserError(
             'train_dataloader.batch_size=1 with the mixer DynamicDepthwiseConv: the BN of its kernel generator '
             'sees one value per channel and image; use a batch of 2 or more per GPU, or '
             "norm_cfg=dict(type='SyncBN') on several GPUs"
         )
-
-
-def _check_checkpoints(cfg: Config, backbone: DWNet | None) -> None:
-    """Files that are going to be loaded exist, and fit the backbone. URLs are left to the loader."""
-    named = {'load_from': cfg.get('load_from')}
-    init_cfg = cfg.model.backbone.get('init_cfg')
-    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained' and not (cfg.load_from or cfg.resume):
-        named['model.backbone.init_cfg.checkpoint'] = init_cfg['checkpoint']
-    for where, path in named.items():
-        if not path or '://' in path:
-            continue
-        if not Path(path).is_file():
-            raise UserError(
-                f'{where}={path}: no such file; expected a checkpoint (to start from random weights instead: '
-                f'--cfg-options {where if where == "load_from" else "model.backbone.init_cfg"}=None)'
-            )
-        if backbone is None:
-            continue
-        try:
-            checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-        except Exception as error:  # unpickling a foreign file can raise anything
-            raise UserError(
-                f'{where}={path}: no checkpoint that torch can read ({type(error).__name__}); expected a .pth file'
-            ) from error
-        state_dict = checkpoint.get('state_dict', checkpoint)
-        prefix = 'backbone.' if where == 'load_from' else init_cfg.get('prefix', '')
-        try:
-            backbone._load_from_state_dict(state_dict, prefix, {}, False, [], [], [])
-        except ValueError as error:
-            raise UserError(f'{path}: {error}') from error

@@ -55,4 +55,7 @@ def build_norm(norm_cfg: dict, channels: int) -> tuple[str, nn.Module]:
             f'GN over {channels} channels needs num_groups that divides them, '
             f'got norm_cfg={norm_cfg}: choose one that divides the channels of every layer'
         )
-    return build_norm_layer(norm_cfg, channels)
+    try:
+        return build_norm_layer(norm_cfg, channels)
+    except KeyError as error:
+        raise ValueError(f'unknown norm {norm_cfg["type"]!r}: expected BN, SyncBN, GN or LN') from error

@@ -165,10 +165,15 @@ def test_an_arch_of_ones_own():
 @pytest.mark.parametrize(
     'norm_cfg', [dict(type='SyncBN'), dict(type='GN', num_groups=2), dict(type='BN', eps=1e-3)]
 )
-def test_norms_train_on_this_machine(norm_cfg):
+def test_norms_are_what_was_asked_for_and_train(norm_cfg):
     net = downstream(mixer='DynamicDepthwiseConv', norm_cfg=norm_cfg).train()
-    sum(out.sum() for out in net(images())).backward()
-    if norm_cfg['type'] == 'SyncBN':
+    sum((out * torch.randn_like(out)).sum() for out in net(images())).backward()
+    norm = net.stages[0].blocks[0].mixer.bn_in
+    assert norm.weight.grad.abs().sum() > 0
+    if norm_cfg['type'] == 'GN':
+        assert isinstance(norm, nn.GroupNorm) and norm.num_groups == 2
+    else:
+        assert isinstance(norm, _BatchNorm) and norm.eps == norm_cfg.get('eps', 1e-5)
         assert net.state_dict().keys() == downstream(mixer='DynamicDepthwiseConv').state_dict().keys()
 
 
@@ -259,6 +264,12 @@ def test_weight_decay_rule_of_the_recipes_exempts_16_tensors():
         (dict(norm_cfg=dict(type='GN', num_groups=5)), 'num_groups .*GN'),
         (dict(norm_cfg=dict(type='GN')), 'num_groups'),
         (dict(norm_cfg=dict(eps=1e-3)), 'norm_cfg must be a dict with a type'),
+        (dict(norm_cfg=dict(type='BNN')), "unknown norm 'BNN'"),
+        (dict(norm_cfg=None), 'norm_cfg must be a dict with a type'),
+        (dict(arch=None), 'arch must be one of .* got None'),
+        (dict(mixer=4), 'unknown mixer 4'),
+        (dict(out_indices=None), 'out_indices .* got None'),
+        (dict(frozen_stages=None), 'frozen_stages .* got None'),
     ],
 )
 def test_bad_arguments_are_named(kwargs, named):

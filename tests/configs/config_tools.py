@@ -30,6 +30,19 @@ CASCADE = {model: f'coco/cascade-mask-rcnn_{model}_fpn_ms-3x_coco.py' for model 
 MASK_1X = {model: f'coco/mask-rcnn_{model}_fpn_1x_coco.py' for model in MODELS}
 MASK_3X = {model: f'coco/mask-rcnn_{model}_fpn_ms-3x_coco.py' for model in MODELS}
 ADE = {model: f'ade20k/upernet_{model}_8xb2-160k_ade20k-512x512.py' for model in MODELS}
+# detectors that mmdet has in one full config each
+DETECTORS = {'atss': 'fpn', 'reppoints': 'fpn', 'sparse-rcnn': 'fpn_300-proposals'}
+ZOO = {
+    f'{detector}_{model}': f'coco/{detector}_{model}_{neck}_ms-3x_coco.py'
+    for detector, neck in DETECTORS.items()
+    for model in ('dwnet-tiny', 'swin-tiny')
+}
+# ImageNet-22K and what starts from it
+MODELS_22K = ['dwnet-base', 'dynamic-dwnet-base', 'swin-base']
+IN22K = {model: f'imagenet22k/{model}_8xb64-accum8_in22k.py' for model in MODELS_22K}
+IN22K_TO_1K = {model: f'imagenet22k/{model}_in22k-pre_8xb64-accum2_in1k.py' for model in MODELS_22K}
+IN22K_TO_ADE = {model: f'ade20k/upernet_{model}_in22k-pre_8xb2-160k_ade20k-512x512.py' for model in MODELS_22K}
+TREES = (IMAGENET, CASCADE, MASK_1X, MASK_3X, ADE, ZOO, IN22K, IN22K_TO_1K, IN22K_TO_ADE)
 
 _counter = itertools.count()
 

@@ -4,6 +4,7 @@ The numbers of the recipes are in test_recipes.py beside this file.
 """
 
 import ast
+import math
 import re
 import subprocess
 import sys
@@ -17,10 +18,16 @@ from config_tools import (
     CONFIGS,
     DWNETS,
     IMAGENET,
+    IN22K,
+    IN22K_TO_1K,
+    IN22K_TO_ADE,
     LEAVES,
     MASK_1X,
     MASK_3X,
+    MODELS_22K,
     ROOT,
+    TREES,
+    ZOO,
     build_training,
     fast_runner,
     load,
@@ -30,7 +37,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS
 
 TINY = [leaf for leaf in LEAVES if re.search('-(nano|tiny)_', leaf)]
-TASKS = {'ImageClassifier': 'cls', 'MaskRCNN': 'det', 'CascadeRCNN': 'det', 'EncoderDecoder': 'seg'}
+DETECTORS = ('MaskRCNN', 'CascadeRCNN', 'ATSS', 'RepPointsDetector', 'SparseRCNN')
+TASKS = {'ImageClassifier': 'cls', 'EncoderDecoder': 'seg', **dict.fromkeys(DETECTORS, 'det')}
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 DEAD_HOST = 'download.openmmlab.com'
 
@@ -39,9 +47,14 @@ def task_of(cfg):
     return TASKS[cfg.model.type]
 
 
+def side_of(config):
+    """Side of a small image that the model takes: mmpretrain's Swin has a fixed size."""
+    return 224 if re.match('imagenet(22k)?/swin', config) else 64
+
+
 def test_the_trees_are_complete():
-    """The files of the three trees are exactly the promised ones, and the mini tree keeps to its pattern."""
-    promised = {name for tree in (IMAGENET, CASCADE, MASK_1X, MASK_3X, ADE) for name in tree.values()}
+    """The files of the big trees are exactly the promised ones, and the mini tree keeps to its pattern."""
+    promised = {name for tree in TREES for name in tree.values()}
     mini = {leaf for leaf in LEAVES if leaf.startswith('mini/')}
     assert set(LEAVES) - mini == promised
     pattern = r'mini/(i?dynamic-)?dwnet-nano_(cls|mask-rcnn|upernet)_mini\.py'
@@ -109,12 +122,13 @@ def test_builds(config, how, tmp_path, monkeypatch):
         dataset = DATASETS.build(dict(cfg[name].dataset, lazy_init=True))
         assert dataset.pipeline.transforms
     for name in ('val_evaluator', 'test_evaluator'):
-        evaluator = dict(cfg[name])
-        if 'ann_file' in evaluator:
-            evaluator['ann_file'] = None  # the metric would read it now
-        assert runner.build_evaluator(evaluator).metrics
+        evaluators = cfg[name] if isinstance(cfg[name], list) else [cfg[name]]
+        for evaluator in evaluators:
+            if 'ann_file' in evaluator:
+                evaluator['ann_file'] = None  # the metric would read it now
+        assert len(runner.build_evaluator(evaluators).metrics) == len(evaluators)
     if how == 'direct':
-        check_channels(runner.model, task_of(cfg), side=224 if 'imagenet/swin' in config else 64)
+        check_channels(runner.model, task_of(cfg), side_of(config))
 
 
 @torch.no_grad()
@@ -125,11 +139,21 @@ def check_channels(model, task, side):
     if task == 'cls':
         assert model.head(feats).shape == (1, model.head.num_classes)
     elif task == 'det':
-        assert [tuple(f.shape[2:]) for f in feats[:4]] == [(16, 16), (8, 8), (4, 4), (2, 2)]
-        assert {f.shape[1] for f in feats} == {model.rpn_head.in_channels}
+        strides, channels = levels_of(model)
+        sides = [math.ceil(side / stride) for stride in strides]
+        assert [tuple(f.shape[1:]) for f in feats] == [(channels, s, s) for s in sides]
     else:
         for head in (model.decode_head, model.auxiliary_head):
             assert head(feats).shape[1] == head.num_classes
+
+
+def levels_of(model):
+    """The strides and the width of the maps that the heads of a detector ask for."""
+    head = model.bbox_head if hasattr(model, 'bbox_head') else model.rpn_head
+    if hasattr(head, 'prior_generator'):
+        return [stride[0] for stride in head.prior_generator.strides], head.in_channels
+    extractor = model.roi_head.bbox_roi_extractor[0]  # Sparse R-CNN learns its proposals and has no anchors
+    return extractor.featmap_strides, extractor.out_channels
 
 
 @pytest.mark.parametrize('model', DWNETS)
@@ -143,6 +167,27 @@ def test_pretrained_weights_are_those_of_the_imagenet_config(model):
         assert init_cfg == expected
 
 
+@pytest.mark.parametrize('config', [ZOO[name] for name in ZOO if 'dwnet-tiny' in name])
+def test_other_detectors_start_from_the_same_weights(config):
+    assert load(config).model.backbone.init_cfg == load(CASCADE['dwnet-tiny']).model.backbone.init_cfg
+
+
+@pytest.mark.parametrize('model', MODELS_22K)
+def test_what_starts_from_22k(model):
+    """The weights are those that the documented commands leave; on ADE20K nothing else differs."""
+    folder = f'work_dirs/{model}_8xb64-accum8_in22k'
+    assert load(IN22K[model]).train_cfg.max_epochs == 90
+    assert load(IN22K_TO_1K[model]).load_from == f'{folder}/epoch_90_in1k-head.pth'
+    header = ast.get_docstring(ast.parse((CONFIGS / IN22K_TO_1K[model]).read_text()))
+    command = header.partition('tools/model_converters/remap_head_22k_to_1k.py')[2].replace('\\\n', '').split()
+    assert command[:3] == [f'{folder}/epoch_90.pth', 'map22kto1k.txt', f'{folder}/epoch_90_in1k-head.pth']
+    cfg, from_1k = load(IN22K_TO_ADE[model]), load(ADE[model])
+    checkpoint = cfg.model.backbone.init_cfg.checkpoint
+    assert '22k' in checkpoint if model == 'swin-base' else checkpoint == f'{folder}/epoch_90.pth'
+    from_1k.model.backbone.init_cfg.checkpoint = checkpoint
+    assert cfg.to_dict() == from_1k.to_dict()
+
+
 @pytest.mark.parametrize('config', TINY)
 def test_tiny_models_train_and_predict(config):
     """A loss with a gradient for every weight of the backbone, and a prediction, on small random images."""
@@ -150,7 +195,7 @@ def test_tiny_models_train_and_predict(config):
     task = task_of(cfg)
     shrink(cfg.model, task)
     model = build_task_model(cfg)
-    side = 224 if 'imagenet/swin' in config else 64
+    side = side_of(config)
     batch = BATCHES[task](cfg.model, side)
 
     model.train()
@@ -169,7 +214,10 @@ def test_tiny_models_train_and_predict(config):
         assert first.pred_score.sum() == pytest.approx(1, abs=1e-4)
     elif task == 'det':
         count = len(first.pred_instances)
-        assert first.pred_instances.masks.shape == (count, side, side)
+        assert first.pred_instances.bboxes.shape == (count, 4)
+        assert ('masks' in first.pred_instances) == has_masks(cfg.model)
+        if has_masks(cfg.model):
+            assert first.pred_instances.masks.shape == (count, side, side)
     else:
         assert first.pred_sem_seg.data.shape == (1, side, side)
 
@@ -188,7 +236,9 @@ def build_task_model(cfg):
 
 def shrink(model, task):
     """Few proposals and no padding to the crop size; channels and layers stay."""
-    if task == 'det':
+    if model.type == 'SparseRCNN':
+        model.rpn_head.num_proposals = 16
+    elif task == 'det' and 'roi_head' in model:
         model.train_cfg.rpn_proposal.update(max_per_img=16)
         stages = model.train_cfg.rcnn
         for stage in stages if isinstance(stages, list) else [stages]:
@@ -209,10 +259,14 @@ def cls_batch(model, side):
 def det_batch(model, side):
     from mmdet.testing import demo_mm_inputs
 
-    heads = model.roi_head.bbox_head
+    heads = model.get('roi_head', model).bbox_head
     classes = (heads[0] if isinstance(heads, list) else heads).num_classes
     shapes = [[3, side, side]] * 2
-    return demo_mm_inputs(2, shapes, num_items=[2, 3], num_classes=classes, with_mask=True)
+    return demo_mm_inputs(2, shapes, num_items=[2, 3], num_classes=classes, with_mask=has_masks(model))
+
+
+def has_masks(model):
+    return 'mask_head' in model.get('roi_head', {})
 
 
 def seg_batch(model, side):

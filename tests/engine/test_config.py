@@ -82,3 +82,21 @@ def test_refusals_are_one_line(tmp_path):
     (tmp_path / 'other.py').write_text("default_scope = 'mmpose'")
     refused("default_scope='mmpose'.*mmdet.*mmpretrain.*mmseg", tmp_path / 'other.py')
     refused('--cfg-options do not fit', CLS, {'num_classes.a': 1})
+    refused("no 'num_clases' there: did you mean 'num_classes'", CLS, {'num_clases': 3})
+    refused("no 'optimiser' there: did you mean 'optimizer'", CLS, {'optim_wrapper.optimiser.lr': 0.1})
+    refused("no 'optim_wraper' there: did you mean 'optim_wrapper'", CLS, {'optim_wraper.type': 'OptimWrapper'})
+    refused('data_root=7: expected a folder', CLS, {'data_root': 7})
+    (tmp_path / 'scope.py').write_text("_base_ = 'mmfoo::a/b.py'")
+    refused('scope.py cannot be read: AssertionError', tmp_path / 'scope.py')
+
+
+def test_classes_reach_configs_that_have_no_variable_for_them():
+    coco = load_config(
+        'configs/coco/mask-rcnn_dwnet-tiny_fpn_1x_coco.py',
+        {'data_root': 'd', 'num_classes': 2, 'metainfo.classes': ('a', 'b'), 'auto_scale_lr.enable': True},
+    )
+    assert coco.model.roi_head.bbox_head.num_classes == coco.model.roi_head.mask_head.num_classes == 2
+    assert [coco[name].dataset.metainfo['classes'] for name in LOADERS] == [('a', 'b')] * 3
+    assert coco.val_evaluator.ann_file.startswith('d/')
+    ade = load_config('configs/ade20k/upernet_dwnet-tiny_8xb2-160k_ade20k-512x512.py', dict(img_suffix='.png'))
+    assert [ade[name].dataset.img_suffix for name in LOADERS] == ['.png'] * 3

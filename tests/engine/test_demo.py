@@ -47,7 +47,7 @@ def test_table_of_metrics_and_pictures(fake_root, tmp_path, value, good):
     for task in demo.TASKS:
         assert str(tmp_path / 'work' / f'{task.config}.png') in text
         assert (tmp_path / 'work' / f'{task.config}.png').is_file()
-    assert 'train classification: 1%, loss 2.0250, 0:05:48 left' in text  # 0.4 of the first of 30 epochs
+    assert 'train classification: 1%, loss 2.0250, 0:05:48 left' in text  # 0.4 of the first of 40 epochs
     assert ('too low' in text) is not good
 
 

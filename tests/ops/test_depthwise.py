@@ -86,3 +86,22 @@ def test_shapes_that_do_not_fit_are_named(op, x, weight, named):
 def test_a_bias_of_the_wrong_length_is_named():
     with pytest.raises(ValueError, match=r'bias \(4,\)'):
         dynamic_depthwise_conv2d(torch.zeros(2, 4, 5, 5), torch.zeros(2, 4, 3, 3), torch.zeros(8))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_the_dtype_stays_and_must_be_one(dtype):
+    x, weight = torch.randn(2, 4, 5, 6, dtype=dtype), torch.randn(2, 2, 3, 3, 5, 6, dtype=dtype)
+    assert inhomogeneous_depthwise_conv2d(x, weight).dtype == dtype
+    kernels, bias = torch.randn(2, 4, 3, 3, dtype=dtype), torch.randn(4)  # under autocast parameters stay float32
+    assert dynamic_depthwise_conv2d(x, kernels, bias).dtype == dtype
+    for op, other in ((dynamic_depthwise_conv2d, kernels), (inhomogeneous_depthwise_conv2d, weight)):
+        with pytest.raises(ValueError, match='one dtype'):
+            op(x.float(), other)
+
+
+def test_an_empty_batch():
+    x = torch.randn(0, 4, 5, 6, requires_grad=True)
+    out = dynamic_depthwise_conv2d(x, torch.randn(0, 4, 3, 3), torch.zeros(4))
+    assert out.shape == inhomogeneous_depthwise_conv2d(x, torch.randn(0, 2, 3, 3, 5, 6)).shape == x.shape
+    out.sum().backward()
+    assert x.grad.shape == x.shape

@@ -2,7 +2,7 @@
 
 Official values (mmseg fork, configs/dwnet/upernet_dwnet_*.py). The decay starts at iteration 0, below
 the warm-up, as there; mmseg's Swin configs start it at 1500. For the rule `norm` see
-coco_adamw_1x.py.
+coco_adamw.py.
 """
 
 _base_ = ['../mmseg_package.py', 'mmseg::_base_/schedules/schedule_160k.py']

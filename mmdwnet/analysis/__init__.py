@@ -1,0 +1,1 @@
+"""Counting parameters and costs, the published tables and their figures; no task library at import."""

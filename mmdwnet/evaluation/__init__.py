@@ -1,0 +1,5 @@
+"""Metrics that the stock libraries lack."""
+
+from .real import ReaLAccuracy
+
+__all__ = ['ReaLAccuracy']
