@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..backbones import DWNet
 from ..checkpoints.fit import check_fit
-from ..checkpoints.reading import is_url, meta_of, weights_of
+from ..checkpoints.reading import is_url, meta_of
 from ..errors import UserError
 
 
@@ -62,7 +62,7 @@ def _read(source: str, where: str) -> tuple[Any, dict[str, Tensor]]:
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu', logger='silent')
     # mmengine knows one container only
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
-    if weights_of(weights) is not weights or weights is None:
+    if not isinstance(weights, dict) or not any(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f'{where}={source} holds no weights: expected a state dict, by itself or as `state_dict`')
     return checkpoint, {re.sub(r'^module\.', '', key): value for key, value in weights.items()}
 

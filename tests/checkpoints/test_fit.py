@@ -105,6 +105,8 @@ class TestWholeModel:
     def test_a_file_without_weights(self, tmp_path):
         refused('holds no weights', CLS, load_from=save(tmp_path / 'a.pth', {'epoch': 3}))
         refused('holds no weights', CLS, load_from=save(tmp_path / 'a.pth', 3))
+        # mmengine would not look into that one
+        refused('holds no weights', CLS, load_from=save(tmp_path / 'a.pth', {'model': state_dict(CLS)}))
         refused('load_from=.*none.pth: no such file.*load_from=None', CLS, load_from=str(tmp_path / 'none.pth'))
 
 

@@ -32,7 +32,8 @@ def saved_model(config, path, options, model):
 
 class TestOnRealImages:
     @pytest.fixture(autouse=True)
-    def needs_images(self):
+    def needs_images(self, monkeypatch):
+        monkeypatch.setenv('LOCAL_RANK', '0')  # which a run in this process would set, and leave
         if not DATASETS.is_dir():
             pytest.skip('needs the images of ../shared/datasets')
 

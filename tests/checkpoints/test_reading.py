@@ -327,12 +327,28 @@ class TestNoCheckpoint:
         refused(tmp_path / 'none.pth', 'no such file')
         refused(tmp_path, 'is a folder')
 
-    def test_whose_tensor_lies_outside_its_storage(self, tmp_path):
+    @pytest.mark.parametrize(
+        'part',
+        [
+            (b'K\x07K\x05\x86', b'K\x47K\x05\x86'),  # 71 x 5 in place of 7 x 5
+            (b'K\x07K\x05\x86', b'J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86'),  # -1 x -1
+            (b'K\x05K\x01\x86', b'K\x06K\x01\x86'),  # stride
+        ],
+    )
+    def test_whose_tensor_lies_outside_its_storage(self, part, tmp_path):
         torch.save({'a': torch.ones(7, 5)}, tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
         data = (tmp_path / 'a.pth').read_bytes()
+        assert data.count(part[0]) == 1
+        (tmp_path / 'a.pth').write_bytes(data.replace(*part))
+        refused(tmp_path / 'a.pth', 'a tensor that lies outside its storage')
+
+    def test_whose_array_has_another_size_than_its_numbers(self, tmp_path):
+        torch.save({'a': np.ones((7, 5))}, tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
+        data = (tmp_path / 'a.pth').read_bytes()
         assert data.count(b'K\x07K\x05\x86') == 1
-        (tmp_path / 'a.pth').write_bytes(data.replace(b'K\x07K\x05\x86', b'K\x47K\x05\x86'))
-        refused(tmp_path / 'a.pth', 'damaged')
+        for shape in (b'K\x08K\x05\x86', b'J\xf9\xff\xff\xffJ\xfb\xff\xff\xff\x86'):  # 8 x 5, -7 x -5
+            (tmp_path / 'a.pth').write_bytes(data.replace(b'K\x07K\x05\x86', shape))
+            refused(tmp_path / 'a.pth', 'a numpy array of another size')
 
 
 def test_safetensors(tmp_path):

@@ -6,7 +6,7 @@ data_preprocessor = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', _scope_='mmpretrain', scale=scale),
+    dict(type='RandomResizedCrop', _scope_='mmpretrain', scale=scale, crop_ratio_range=(0.8, 1.0)),
     dict(type='RandomFlip', _scope_='mmpretrain', prob=0.5, direction=['horizontal', 'vertical']),
     dict(type='PackInputs', _scope_='mmpretrain'),
 ]
