@@ -62,7 +62,7 @@ VARIABLES = (
     ('scale', 'scale', DATALOADERS),
     ('crop_size', 'crop_size', DATALOADERS),
     ('crop_size', 'size', ('model',)),
-    ('num_classes', 'num_classes', ('model',)),
+    ('num_classes', 'num_classes', ('model', 'data_preprocessor')),
     *((length, length, ('train_cfg',)) for length in ('max_epochs', 'max_iters')),
     *((length, key, ('param_scheduler',)) for length in ('max_epochs', 'max_iters') for key in ('T_max', 'end')),
 )
@@ -155,7 +155,9 @@ def _spread_missing(cfg: Config, overrides: dict[str, Any]) -> dict[str, Any]:
                 raise UserError(
                     f'num_classes={value}: the model has heads of {sorted(counts)} classes: set each by name'
                 )
-            _replace(cfg.model, 'num_classes', counts.pop(), value)
+            old = counts.pop()
+            for section in ('model', 'data_preprocessor'):
+                _replace(cfg.get(section), 'num_classes', old, value)
         else:
             for dataset in datasets:
                 dataset[name] = {**(dataset.get(name) or {}), inner: value} if inner else value

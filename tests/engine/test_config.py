@@ -98,5 +98,7 @@ def test_classes_reach_configs_that_have_no_variable_for_them():
     assert coco.model.roi_head.bbox_head.num_classes == coco.model.roi_head.mask_head.num_classes == 2
     assert [coco[name].dataset.metainfo['classes'] for name in LOADERS] == [('a', 'b')] * 3
     assert coco.val_evaluator.ann_file.startswith('d/')
+    cls = load_config('configs/imagenet/dwnet-tiny_8xb128_in1k.py', dict(num_classes=10))
+    assert cls.model.head.num_classes == cls.data_preprocessor.num_classes == 10
     ade = load_config('configs/ade20k/upernet_dwnet-tiny_8xb2-160k_ade20k-512x512.py', dict(img_suffix='.png'))
     assert [ade[name].dataset.img_suffix for name in LOADERS] == ['.png'] * 3
