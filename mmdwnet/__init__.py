@@ -6,6 +6,7 @@ check_core()  # before anything imports mmengine or mmcv: one line instead of a 
 
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 
+from .analysis import op_counts  # noqa: E402
 from .backbones import DWNet  # noqa: E402
 from .checkpoints import register_loaders  # noqa: E402
 from .version import __version__  # noqa: E402
@@ -13,5 +14,6 @@ from .version import __version__  # noqa: E402
 # mmengine resolves `_base_ = 'mmdwnet::imagenet/...'` for the packages of this table only
 MODULE2PACKAGE.setdefault('mmdwnet', 'mmdwnet')
 register_loaders()
+op_counts.register()
 
 __all__ = ['DWNet', '__version__']

@@ -8,10 +8,10 @@ allocated.
 The convention, which is mmengine's and gives the published digits:
 
 - parameters: every parameter of the model, heads and auxiliary heads included;
-- FLOPs: multiply-adds, one each, of convolutions (also those whose kernel is data), matrix products (also both
-  of `scaled_dot_product_attention`, and the weighted sum over unfolded patches that an inhomogeneous convolution
-  is); besides, 5 per element of a LayerNorm or GroupNorm, 2 of a BatchNorm, 4 of a bilinear resize, 1 of a nearest
-  one. Biases, activation functions, softmax, pooling, sums and copies count nothing;
+- FLOPs: multiply-adds, one each, of convolutions, matrix products (also both of `scaled_dot_product_attention`)
+  and this package's ops (`op_counts.py`); besides, 5 per element of a LayerNorm or GroupNorm, 2 of a BatchNorm, 4
+  of a bilinear resize, 1 of a nearest one. Biases, activation functions, softmax, pooling, sums and copies count
+  nothing;
 - activations: the elements of the results of convolutions and matrix products (Radosavovic et al., "Designing
   Network Design Spaces", 2020), including the attention map.
 """
@@ -41,6 +41,8 @@ from mmengine.analysis.jit_handles import (
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from . import op_counts
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,6 @@ class Recording(TorchDispatchMode):
         super().__init__()
         self.model, self.inputs = model, inputs
         self.nodes: list[_Node] = []
-        # unfolded patches, and their products with weights: together with the sum an inhomogeneous convolution
-        self._patches: list[torch.UntypedStorage] = []
-        self._weighted: list[torch.UntypedStorage] = []
         self._scopes: list[str] = ['']
         hooks = []
         for name, module in model.named_modules():
@@ -131,23 +130,8 @@ class Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        kind = func._schema.name
-        if kind == 'aten::im2col':
-            self._patches.append(out.untyped_storage())
-        elif kind == 'aten::mul' and any(_is_view_of(arg, self._patches) for arg in args):
-            kind = WEIGHT_PATCHES
-            self._weighted.append(out.untyped_storage())
-        elif kind == 'aten::sum' and _is_view_of(args[0], self._weighted):
-            kind = SUM_PATCHES
-        self.nodes.append(_Node(kind, args, out, frozenset(self._scopes)))
+        self.nodes.append(_Node(func._schema.name, args, out, frozenset(self._scopes)))
         return out
-
-
-def _is_view_of(arg: Any, storages: list[torch.UntypedStorage]) -> bool:
-    if not (storages and isinstance(arg, Tensor)):
-        return False
-    own = arg.untyped_storage()._cdata
-    return any(own == storage._cdata for storage in storages)
 
 
 class _Node:
@@ -225,9 +209,6 @@ ATTENTION = tuple(
     f'aten::_scaled_dot_product_{kind}'
     for kind in ('flash_attention', 'flash_attention_for_cpu', 'efficient_attention', 'cudnn_attention')
 )
-# names given here to the two steps of a weighted sum over unfolded patches: K * K * C multiply-adds per position
-WEIGHT_PATCHES = 'mmdwnet::weight_patches'
-SUM_PATCHES = 'mmdwnet::sum_patches'
 
 
 class RecordedFlops(_Recorded, FlopAnalyzer):
@@ -239,7 +220,7 @@ class RecordedFlops(_Recorded, FlopAnalyzer):
         'aten::mm': matmul_flop_jit,
         'aten::bmm': bmm_flop_jit,
         **dict.fromkeys(ATTENTION, _attention_flops),
-        WEIGHT_PATCHES: elementwise_flop_counter(0, 1),
+        **op_counts.FLOPS,
         'aten::native_layer_norm': norm_flop_counter(2),
         'aten::native_group_norm': norm_flop_counter(1),
         'aten::native_batch_norm': batchnorm_flop_jit,
@@ -252,10 +233,9 @@ class RecordedActivations(_Recorded, ActivationAnalyzer):
     """mmengine's ActivationAnalyzer over a recording."""
 
     rules = {
-        **dict.fromkeys(
-            ('aten::convolution', 'aten::addmm', 'aten::mm', 'aten::bmm', SUM_PATCHES), generic_activation_jit()
-        ),
+        **dict.fromkeys(('aten::convolution', 'aten::addmm', 'aten::mm', 'aten::bmm'), generic_activation_jit()),
         **dict.fromkeys(ATTENTION, _attention_activations),
+        **op_counts.ACTIVATIONS,
     }
 
 
@@ -271,4 +251,4 @@ max_pool2d_with_indices mean min std sum topk upsample_bicubic2d var var_mean ar
 empty_strided full full_like linspace new_empty new_full new_ones new_zeros ones ones_like rand randn
 scalar_tensor zeros zeros_like
 """
-FREE = frozenset(f'aten::{name}' for name in _FREE.split()) | {SUM_PATCHES}
+FREE = frozenset(f'aten::{name}' for name in _FREE.split())

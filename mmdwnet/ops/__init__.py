@@ -1,5 +1,21 @@
-"""The mathematics: depth-wise convolutions whose kernels are data. Imports torch only."""
+"""The mathematics: depth-wise convolutions whose kernels are data. Imports torch only.
 
-from .depthwise import dynamic_depthwise_conv2d, inhomogeneous_depthwise_conv2d
+`depthwise.py` is what one calls; `reference.py` what it means; `tiled.py` and `triton_*.py` how it is fast.
+"""
 
-__all__ = ['dynamic_depthwise_conv2d', 'inhomogeneous_depthwise_conv2d']
+from . import flops as _registers_flop_formulas  # noqa: F401
+from .depthwise import (
+    depthwise_conv2d,
+    dynamic_depthwise_conv2d,
+    generated_depthwise_conv2d,
+    inhomogeneous_depthwise_conv2d,
+)
+from .implementations import available_impls
+
+__all__ = [
+    'available_impls',
+    'depthwise_conv2d',
+    'dynamic_depthwise_conv2d',
+    'generated_depthwise_conv2d',
+    'inhomogeneous_depthwise_conv2d',
+]

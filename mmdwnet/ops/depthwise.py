@@ -2,21 +2,58 @@
 
 Source: Han et al., "On the Connection between Local Attention and Dynamic Depth-wise Convolution" (ICLR
 2022), section 3: homogeneous dynamic weights are shared by all positions of an image, inhomogeneous ones are
-not. Plain torch, any device, one floating dtype for x and weight, empty batches too. Both ops use stride 1, pad
-with K // 2 zeros on every side, and compute a correlation, as `torch.nn.functional.conv2d` does.
+not. Any device, one floating dtype for all arguments (under autocast: its dtype), empty batches too. The ops use
+stride 1, pad with K // 2 zeros on every side, and compute a correlation, as `torch.nn.functional.conv2d` does.
 
 They span a ladder, which the tests hold them to: inhomogeneous with weights that are constant over the map
-= dynamic; dynamic with weights that are constant over the batch = `conv2d(..., groups=C)`.
+= dynamic; dynamic with weights that are constant over the batch = static = `conv2d(..., groups=C)`.
+
+Every op takes `impl`: 'reference' is the plain torch of `reference.py`; 'tiled' and 'triton' are those of
+`available_impls`, and raise RuntimeError where they cannot run; 'auto' chooses by the device. Results are equal
+up to the rounding of sums. Second derivatives need 'reference'; the others raise.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from . import reference
+from .contracts import check_depthwise, check_dynamic, check_generated, check_inhomogeneous
+from .implementations import check_impl, impl_in_compiled_code
+from .library import OPS, autocast_together
 
-def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+
+def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, impl: str = 'auto') -> Tensor:
+    """Static depth-wise convolution, `conv2d(x, weight, bias, padding=K // 2, groups=C)`.
+
+    torch's own forward is fast; on a CPU its weight gradient is not, and 'auto' takes another one there.
+
+    Args:
+        x: features, (B, C, H, W).
+        weight: kernels, (C, 1, K, K), K odd.
+        bias: one value per channel, (C,).
+        impl: 'auto', 'reference' or 'tiled'.
+
+    Returns:
+        Tensor (B, C, H, W).
+
+    Raises:
+        ValueError: a shape, a dtype or an impl that does not fit the above.
+    """
+    check_impl(impl)
+    if impl == 'triton':
+        raise ValueError("depthwise_conv2d has no impl='triton': expected 'auto', 'reference' or 'tiled'")
+    x, weight, bias = autocast_together(x.device.type, x, weight, bias)
+    check_depthwise(x, weight, bias)
+    if impl == 'auto' and x.device.type == 'cpu' and torch.is_grad_enabled() and weight.requires_grad:
+        impl = 'tiled'
+    if impl == 'tiled':
+        return OPS.depthwise_conv2d(x, weight, bias, impl)
+    return reference.depthwise(x, weight, bias)
+
+
+def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, impl: str = 'auto') -> Tensor:
     """Depth-wise convolution with a kernel per image and channel.
 
     ``out[b, c, y, x] = bias[c] + sum_ij weight[b, c, i, j] * x[b, c, y + i - K // 2, x + j - K // 2]``
@@ -25,37 +62,24 @@ def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = No
         x: features, (B, C, H, W).
         weight: kernels, (B, C, K, K), K odd.
         bias: one value per channel, (C,), shared by the images.
+        impl: see the top of this file.
 
     Returns:
         Tensor (B, C, H, W).
 
     Raises:
-        ValueError: a shape does not fit the above.
+        ValueError: a shape, a dtype or an impl that does not fit the above.
+        RuntimeError: a named impl cannot run here.
     """
-    if x.dim() != 4 or weight.dim() != 4 or weight.shape[:2] != x.shape[:2]:
-        raise ValueError(
-            'dynamic_depthwise_conv2d needs x (B, C, H, W) and weight (B, C, K, K) with the same B and C, got '
-            f'x {tuple(x.shape)} and weight {tuple(weight.shape)}'
-        )
-    kernel_size = _odd_side(weight.shape[2:], 'dynamic_depthwise_conv2d')
-    batch, channels, height, width = x.shape
-    if bias is not None and bias.shape != (channels,):
-        raise ValueError(
-            f'dynamic_depthwise_conv2d needs bias ({channels},), a value per channel, got {tuple(bias.shape)}'
-        )
-    _same_dtype(x, weight, 'dynamic_depthwise_conv2d')
-    if batch == 0:
-        return x.clone()
-    out = F.conv2d(
-        x.reshape(1, batch * channels, height, width),  # (1, B*C, H, W): every image its own groups
-        weight.reshape(batch * channels, 1, kernel_size, kernel_size),  # (B*C, 1, K, K)
-        padding=kernel_size // 2,
-        groups=batch * channels,
-    ).view(batch, channels, height, width)
-    return out if bias is None else out + bias.to(out.dtype).view(1, channels, 1, 1)  # stays in half precision
+    check_impl(impl)
+    x, weight, bias = autocast_together(x.device.type, x, weight, bias)
+    check_dynamic(x, weight, bias)
+    if impl == 'reference':
+        return reference.dynamic(x, weight, bias)
+    return OPS.dynamic_depthwise_conv2d(x, weight, bias, impl)
 
 
-def inhomogeneous_depthwise_conv2d(x: Tensor, weight: Tensor) -> Tensor:
+def inhomogeneous_depthwise_conv2d(x: Tensor, weight: Tensor, impl: str = 'auto') -> Tensor:
     """Depth-wise convolution with a kernel per image, position and group of channels.
 
     Channel c uses the kernels of group ``c // (C / G)``:
@@ -64,43 +88,65 @@ def inhomogeneous_depthwise_conv2d(x: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         x: features, (B, C, H, W).
-        weight: kernels, (B, G, K, K, H, W), G divides C, K odd.
+        weight: kernels, (B, G, K, K, H, W), G divides C, K odd; any strides, such as those of a 1x1 convolution's
+            channels_last output, and its gradient has them too.
+        impl: see the top of this file.
 
     Returns:
         Tensor (B, C, H, W).
 
     Raises:
-        ValueError: a shape does not fit the above.
+        ValueError: a shape, a dtype or an impl that does not fit the above.
+        RuntimeError: a named impl cannot run here.
     """
-    fits = (
-        x.dim() == 4
-        and weight.dim() == 6
-        and weight.shape[0] == x.shape[0]
-        and weight.shape[4:] == x.shape[2:]
-        and weight.shape[1] > 0
-        and x.shape[1] % weight.shape[1] == 0
-    )
-    if not fits:
-        raise ValueError(
-            'inhomogeneous_depthwise_conv2d needs x (B, C, H, W) and weight (B, G, K, K, H, W) with the same '
-            f'B, H, W and G a divisor of C, got x {tuple(x.shape)} and weight {tuple(weight.shape)}'
-        )
-    kernel_size = _odd_side(weight.shape[2:4], 'inhomogeneous_depthwise_conv2d')
-    batch, channels, height, width = x.shape
-    groups = weight.shape[1]
-    _same_dtype(x, weight, 'inhomogeneous_depthwise_conv2d')
-    patches = F.unfold(x, kernel_size, padding=kernel_size // 2)  # (B, C*K*K, H*W)
-    patches = patches.view(batch, groups, channels // groups, kernel_size**2, height, width)
-    kernels = weight.reshape(batch, groups, 1, kernel_size**2, height, width)
-    return (patches * kernels).sum(3).view(batch, channels, height, width)  # (B, G, C/G, H, W)
+    check_impl(impl)
+    x, weight = autocast_together(x.device.type, x, weight)
+    check_inhomogeneous(x, weight)
+    if impl == 'reference':
+        return reference.inhomogeneous(x, weight)
+    impl = _resolved(impl, x)
+    return OPS.inhomogeneous_depthwise_conv2d(x, weight, impl)
 
 
-def _same_dtype(x: Tensor, weight: Tensor, op: str) -> None:
-    if x.dtype != weight.dtype:
-        raise ValueError(f'{op} needs x and weight of one dtype, got {x.dtype} and {weight.dtype}')
+def generated_depthwise_conv2d(
+    x: Tensor,
+    feature: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    kernel_size: int,
+    impl: str = 'auto',
+) -> Tensor:
+    """Generate the kernels of every position from a feature, and apply them, without storing them.
+
+    Equal to ``inhomogeneous_depthwise_conv2d(x, kernels)`` with ``kernels = weight @ feature + bias`` at every
+    position, as (B, G, K, K, H, W). The backward pass generates them again: what is kept for it is the arguments,
+    so that memory grows with C + R and not with G * K * K.
+
+    Args:
+        x: features, (B, C, H, W).
+        feature: what the kernels are made of, (B, R, H, W).
+        weight: generator, (G * K * K, R): rows go through G, then a kernel's rows, then its columns.
+        bias: of the generator, (G * K * K,).
+        groups: G, divides C.
+        kernel_size: K, odd.
+        impl: see the top of this file.
+
+    Returns:
+        Tensor (B, C, H, W).
+
+    Raises:
+        ValueError: a shape, a dtype or an impl that does not fit the above.
+        RuntimeError: a named impl cannot run here.
+    """
+    check_impl(impl)
+    x, feature, weight, bias = autocast_together(x.device.type, x, feature, weight, bias)
+    check_generated(x, feature, weight, bias, groups, kernel_size)
+    if impl == 'reference':
+        return reference.generated(x, feature, weight, bias, groups, kernel_size)
+    impl = _resolved(impl, x)
+    return OPS.generated_depthwise_conv2d(x, feature, weight, bias, groups, kernel_size, impl)
 
 
-def _odd_side(sides: torch.Size, op: str) -> int:
-    if sides[0] != sides[1] or sides[0] % 2 == 0:
-        raise ValueError(f'{op} needs square kernels of an odd side, got {sides[0]} x {sides[1]}')
-    return int(sides[0])  # a tensor under jit tracing, which unfold refuses
+def _resolved(impl: str, x: Tensor) -> str:
+    return impl_in_compiled_code(x.device.type) if impl == 'auto' and torch.compiler.is_compiling() else impl

@@ -92,8 +92,10 @@ def test_a_bias_of_the_wrong_length_is_named():
 def test_the_dtype_stays_and_must_be_one(dtype):
     x, weight = torch.randn(2, 4, 5, 6, dtype=dtype), torch.randn(2, 2, 3, 3, 5, 6, dtype=dtype)
     assert inhomogeneous_depthwise_conv2d(x, weight).dtype == dtype
-    kernels, bias = torch.randn(2, 4, 3, 3, dtype=dtype), torch.randn(4)  # under autocast parameters stay float32
+    kernels, bias = torch.randn(2, 4, 3, 3, dtype=dtype), torch.randn(4, dtype=dtype)
     assert dynamic_depthwise_conv2d(x, kernels, bias).dtype == dtype
+    with pytest.raises(ValueError, match='x and bias of one dtype'):
+        dynamic_depthwise_conv2d(x, kernels, bias.float())
     for op, other in ((dynamic_depthwise_conv2d, kernels), (inhomogeneous_depthwise_conv2d, weight)):
         with pytest.raises(ValueError, match='one dtype'):
             op(x.float(), other)

@@ -1,0 +1,192 @@
+"""Feature maps as flat memory, and the tiles in which kernels per position are applied to them.
+
+A map lies in rows of W + K // 2, so that the zeros between two rows are the right margin of the one and the left
+margin of the next, with K // 2 rows of zeros above and below. A shift of the whole map by (i, j) is then an
+offset, and one long loop over the memory does all rows. What such a loop computes between the rows is not read.
+
+A tile is some images, or a strip of rows of one, so small that its kernels stay in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import prod
+
+import torch
+from torch import Tensor
+
+# Elements of the kernels that a tile holds, 12 MB in float32: the last cache of two cores of a server.
+TILE_ELEMENTS = 3_000_000
+
+
+# (kernels (n*G, K*K, T), flat maps (n*G, c, L), offset of the tile, distance of the rows, K, out (n*G, c, T))
+Weigh = Callable[[Tensor, Tensor, int, int, int, Tensor], None]
+
+
+def sum_dtype(x: Tensor) -> torch.dtype:
+    """What sums over x are computed in: float32, or float64 for float64."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def generator_dtype(x: Tensor) -> torch.dtype:
+    """What kernels are generated in: bfloat16 has a fast matrix product on a CPU, float16 often has none."""
+    return x.dtype if x.dtype == torch.bfloat16 else sum_dtype(x)
+
+
+class Tile:
+    """Images [first, last) and rows [top, bottom) of the maps, whose rows lie `row` elements apart."""
+
+    def __init__(self, first: int, last: int, top: int, bottom: int, row: int, width: int):
+        self.first, self.last, self.top, self.bottom = first, last, top, bottom
+        self.row, self.width = row, width
+
+    def __len__(self) -> int:
+        return (self.bottom - self.top) * self.row
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The tile's part of a (B, ..., H, W) tensor."""
+        return tensor[self.first : self.last, ..., self.top : self.bottom, :]
+
+    def store(self, tensor: Tensor, values: Tensor) -> None:
+        """Write (n, C, T) into the tile's part of a (B, C, H, W) tensor."""
+        rows = values.unflatten(-1, (self.bottom - self.top, self.row))  # (n, C, rows, W + K // 2)
+        self.of(tensor).copy_(rows[..., : self.width])
+
+
+class Maps:
+    """The tiles of a batch of maps, and what is done on each; buffers live from one tile to the next.
+
+    n images and T = rows * (W + K // 2) positions a tile, G groups of c channels.
+
+    Args:
+        x: a map, (B, C, H, W).
+        groups: G.
+        kernel_size: K.
+        weigh: does the K * K multiply-adds of a tile in the place of a loop over torch's operations; see `Weigh`.
+    """
+
+    def __init__(self, x: Tensor, groups: int, kernel_size: int, weigh: Weigh | None = None):
+        self.batch, self.channels, self.height, self.width = x.shape
+        self.groups, self.kernel_size, self.margin = groups, kernel_size, kernel_size // 2
+        self.row = self.width + self.margin
+        self.dtype, self.device = sum_dtype(x), x.device
+        self.weigh = weigh
+        kernels_of_row = groups * kernel_size**2 * self.row
+        rows = max(1, min(self.height, TILE_ELEMENTS // max(kernels_of_row, 1)))
+        strips = -(-self.height // max(rows, 1))
+        self.rows = -(-self.height // max(strips, 1))  # of equal height
+        self.images_at_once = max(1, TILE_ELEMENTS // max(kernels_of_row * self.height, 1))
+        self._buffers: dict[str, Tensor] = {}
+
+    def images(self) -> Iterator[range]:
+        if self.channels and self.height and self.width:
+            for first in range(0, self.batch, self.images_at_once):
+                yield range(first, min(first + self.images_at_once, self.batch))
+
+    def strips(self, images: range) -> Iterator[Tile]:
+        for top in range(0, self.height, self.rows):
+            bottom = min(top + self.rows, self.height)
+            yield Tile(images.start, images.stop, top, bottom, self.row, self.width)
+
+    def tiles(self) -> Iterator[Tile]:
+        for images in self.images():
+            yield from self.strips(images)
+
+    def _buffer(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """A tensor of this shape in memory that stays; zeroed when it is new."""
+        size = prod(shape)
+        if name not in self._buffers or self._buffers[name].numel() < size:
+            self._buffers[name] = torch.zeros(size, dtype=dtype or self.dtype, device=self.device)
+        return self._buffers[name][:size].view(shape)
+
+    def _inner(self, flat: Tensor) -> Tensor:
+        """The (n, C, H, W) view of the maps inside their margins."""
+        length = flat.shape[-1]
+        strides = (self.channels * length, length, self.row, 1)
+        start = self.margin * self.row + self.margin
+        return flat.as_strided((flat.shape[0], self.channels, self.height, self.width), strides, start)
+
+    def flat(self, x: Tensor, tile: Tile) -> Tensor:
+        """The tile's images with their margins, (n, G, c, L); made once for all strips of an image."""
+        length = (self.height + 2 * self.margin) * self.row + 2 * self.margin
+        images = tile.last - tile.first
+        flat = self._buffer('x', images, self.groups, self.channels // self.groups, length)
+        if tile.top == 0:
+            self._inner(flat).copy_(x[tile.first : tile.last])  # the margins are zero since the buffer was made
+        return flat
+
+    def store_map(self, tensor: Tensor, flat: Tensor, images: range) -> None:
+        """Write what lies inside the margins into the images' part of a (B, C, H, W) tensor."""
+        tensor[images.start : images.stop].copy_(self._inner(flat))
+
+    def flat_rows(self, tensor: Tensor, tile: Tile) -> Tensor:
+        """The tile's part of (B, C, H, W) as (n, G, c, T), zero between the rows."""
+        part = tile.of(tensor)
+        rows = self._buffer('rows', part.shape[0], self.channels, tile.bottom - tile.top, self.row)
+        rows[..., self.width :] = 0
+        rows[..., : self.width].copy_(part)
+        return rows.view(part.shape[0], self.groups, -1, len(tile))
+
+    def flat_kernels(self, weight: Tensor, tile: Tile) -> Tensor:
+        """The tile's part of (B, G, K, K, H, W) as (n, G, K*K, T)."""
+        part = tile.of(weight).flatten(2, 3)  # (n, G, K*K, rows, W), a view: K, K lie as one axis
+        kernels = self._buffer('kernels', *part.shape[:4], self.row)
+        kernels[..., : self.width].copy_(part)
+        return kernels.flatten(3)
+
+    def store_kernels(self, tensor: Tensor, kernels: Tensor, tile: Tile) -> None:
+        """Write (n, G, K*K, T) into the tile's part of (B, G, K, K, H, W)."""
+        rows = kernels.unflatten(3, (tile.bottom - tile.top, self.row))[..., : self.width]
+        tile.of(tensor).copy_(rows.unflatten(2, (self.kernel_size, self.kernel_size)))
+
+    def features(self, feature: Tensor, tile: Tile) -> Tensor:
+        """The tile's part of (B, R, H, W) as (n, R + 1, T), zero between the rows; the last feature is 1."""
+        part = tile.of(feature)
+        dtype = generator_dtype(feature)
+        rows = self._buffer('features', part.shape[0], part.shape[1] + 1, part.shape[2], self.row, dtype=dtype)
+        rows[:, :-1, :, self.width :] = 0
+        rows[:, :-1, :, : self.width].copy_(part)
+        rows[:, -1] = 1
+        return rows.flatten(2)
+
+    def generate(self, generator: Tensor, features: Tensor, tile: Tile) -> Tensor:
+        """The kernels of the tile, (n, G, K*K, T)."""
+        shape = features.shape[0], generator.shape[0], len(tile)
+        kernels = torch.matmul(generator, features, out=self._buffer('generated', *shape, dtype=generator.dtype))
+        if kernels.dtype != self.dtype and self.weigh is None:
+            kernels = self._buffer('kernels', *shape).copy_(kernels)
+        return kernels.unflatten(1, (self.groups, self.kernel_size**2))
+
+    def _shifts(self, tile: Tile) -> Iterator[tuple[int, slice]]:
+        """For every element of the kernel: its number, and where its neighbours of the tile lie in a flat map."""
+        for i in range(self.kernel_size):
+            for j in range(self.kernel_size):
+                start = (tile.top + i) * self.row + j
+                yield i * self.kernel_size + j, slice(start, start + len(tile))
+
+    def apply(self, kernels: Tensor, flat: Tensor, tile: Tile) -> Tensor:
+        """Weigh and sum the neighbours: (n, G, K*K, T) and (n, G, c, L) -> (n, C, T)."""
+        out = self._buffer('out', *flat.shape[:3], len(tile))
+        if self.weigh is not None:
+            start = tile.top * self.row
+            self.weigh(
+                kernels.flatten(0, 1), flat.flatten(0, 1), start, self.row, self.kernel_size, out.flatten(0, 1)
+            )
+            return out.flatten(1, 2)
+        for k, shift in self._shifts(tile):
+            kernel = kernels[:, :, k].unsqueeze(2)  # (n, G, 1, T)
+            if k == 0:
+                torch.mul(kernel, flat[..., shift], out=out)
+            else:
+                out.addcmul_(kernel, flat[..., shift])
+        return out.flatten(1, 2)
+
+    def pull_back(self, kernels: Tensor, grad: Tensor, flat: Tensor, grad_flat: Tensor, tile: Tile) -> Tensor:
+        """Gradient of the kernels, (n, G, K*K, T); that of the map is added to `grad_flat` (n, G, c, L)."""
+        grad_kernels = self._buffer('grad_kernels', *kernels.shape)
+        product = self._buffer('product', *grad.shape)
+        for k, shift in self._shifts(tile):
+            torch.mul(grad, flat[..., shift], out=product)
+            torch.sum(product, 2, out=grad_kernels[:, :, k])
+            grad_flat[..., shift].addcmul_(kernels[:, :, k].unsqueeze(2), grad)
+        return grad_kernels

@@ -1,0 +1,67 @@
+"""Which implementations there are, what can run where, and the choice of `auto`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from . import compiled, tiled, triton_kernels
+
+# what `impl=` may name beside 'auto'; 'reference' is no op and is dispatched before (`depthwise.py`)
+IMPLS = ('reference', 'tiled', 'compiled', 'triton')
+_FUNCTIONS = {'tiled': tiled, 'compiled': compiled, 'triton': triton_kernels}
+
+
+def available_impls(device: str | torch.device = 'cpu') -> tuple[str, ...]:
+    """The implementations that can run on a device, for every dynamic op.
+
+    Args:
+        device: 'cpu', 'cuda', ...
+
+    Returns:
+        Of 'reference' (plain torch, any device), 'tiled' (plain torch without unfolding, any device), 'compiled'
+        (CPU, with a C++ compiler: `torch.compile` writes the inner loop), 'triton' (GPU kernels; on a CPU only
+        under Triton's interpreter, for tests).
+    """
+    return tuple(impl for impl in IMPLS if obstacle(impl, torch.device(device)) is None)
+
+
+def obstacle(impl: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str | None:
+    """Why an implementation cannot run, in a few words, or None if it can."""
+    if impl == 'compiled':
+        return compiled.obstacle(device)
+    return triton_kernels.obstacle(device, dtype) if impl == 'triton' else None
+
+
+def check_impl(impl: str) -> None:
+    """Raise ValueError for a name that no implementation has."""
+    if impl != 'auto' and impl not in IMPLS:
+        raise ValueError(f"unknown impl {impl!r}: expected 'auto' or one of {', '.join(map(repr, IMPLS))}")
+
+
+@torch.compiler.assume_constant_result
+def impl_in_compiled_code(device_type: str) -> str:
+    """What 'auto' means inside `torch.compile`: on a CPU the implementation that compiles too."""
+    return 'compiled' if device_type == 'cpu' and obstacle('compiled', torch.device('cpu')) is None else 'auto'
+
+
+def find(op: str, impl: str, x: Tensor) -> Callable:
+    """The function that runs an op on x's device.
+
+    Args:
+        op: name of the op, or of its gradient with `_backward` behind it.
+        impl: 'auto' takes Triton's kernels on a GPU that can run them and plain torch elsewhere.
+
+    Raises:
+        RuntimeError: a named implementation cannot run here; the message says why.
+    """
+    if impl == 'auto':
+        impl = 'triton' if x.is_cuda and obstacle('triton', x.device, x.dtype) is None else 'tiled'
+    else:
+        reason = obstacle(impl, x.device, x.dtype)
+        if reason is not None:
+            raise RuntimeError(f"{op}: impl={impl!r} cannot run here: {reason}; impl='auto' chooses one that can")
+    kind, direction = op.split('_')[0], 'backward' if op.endswith('_backward') else 'forward'
+    return getattr(_FUNCTIONS[impl], f'{kind}_{direction}')

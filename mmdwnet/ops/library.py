@@ -1,0 +1,199 @@
+"""The ops as torch knows them, `torch.ops.mmdwnet.*`: kernels per device, autograd, autocast, fake tensors.
+
+One entry per op and device: the kernel of the CPU and that of CUDA look up the implementation that the caller
+named, at run time, so that `torch.compile` and `torch.export` see one operation. Written with the part of
+`torch.library` that torch 2.1 has too. Gradients are ops of their own; differentiating them again raises.
+
+`depthwise.py` is the front door: it checks shapes and knows the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from . import implementations
+
+LIBRARY = torch.library.Library('mmdwnet', 'DEF')
+OPS = torch.ops.mmdwnet
+_AUTOCAST_BY_DEVICE = hasattr(torch, 'get_autocast_dtype')  # torch 2.4 and later
+
+
+def autocast_together(device_type: str, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The autocast rule of the ops, that of a convolution: everything in the dtype of the autocast region.
+
+    float64 stays, as in torch. Outside a region nothing happens.
+    """
+    if not _autocast_enabled(device_type):
+        return tensors
+    dtype = _autocast_dtype(device_type)
+    half = (torch.float32, torch.bfloat16, torch.float16)
+    return tuple(t.to(dtype) if isinstance(t, Tensor) and t.dtype in half else t for t in tensors)
+
+
+def _autocast_enabled(device_type: str) -> bool:
+    if _AUTOCAST_BY_DEVICE:
+        return device_type in ('cpu', 'cuda') and torch.is_autocast_enabled(device_type)
+    return torch.is_autocast_enabled() if device_type == 'cuda' else torch.is_autocast_cpu_enabled()
+
+
+def _autocast_dtype(device_type: str) -> torch.dtype:
+    if _AUTOCAST_BY_DEVICE:
+        return torch.get_autocast_dtype(device_type)
+    return torch.get_autocast_gpu_dtype() if device_type == 'cuda' else torch.get_autocast_cpu_dtype()
+
+
+def _define(name: str, signature: str, fake: Callable, autograd: type[torch.autograd.Function]) -> None:
+    """Register an op and what every dispatch key does with it.
+
+    Args:
+        name: of the op, and of its function in every implementation.
+        signature: schema of arguments and results, with `str impl` as the last argument.
+        fake: shapes of the results, for the meta device and fake tensors.
+        autograd: what runs when a gradient may be asked for.
+    """
+    LIBRARY.define(f'{name}{signature}')
+    op = getattr(OPS, name)
+
+    def kernel(*args):
+        *inputs, impl = args
+        return implementations.find(name, impl, inputs[0])(*inputs)
+
+    for key in ('CPU', 'CUDA'):
+        LIBRARY.impl(name, kernel, key)
+    LIBRARY.impl(name, lambda *args: fake(*args[:-1]), 'Meta')
+    LIBRARY.impl(name, autograd.apply, 'Autograd')
+    for device_type, key in (('cpu', 'AutocastCPU'), ('cuda', 'AutocastCUDA')):
+        LIBRARY.impl(name, _autocast_kernel(op, device_type, key, casts='backward' not in name), key)
+
+
+def _autocast_kernel(op: Callable, device_type: str, key: str, casts: bool) -> Callable:
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def kernel(*args):
+        args = autocast_together(device_type, *args) if casts else args
+        with torch._C._ExcludeDispatchKeyGuard(keys):  # nor do the operations inside a kernel cast
+            return op(*args)
+
+    return kernel
+
+
+def _below_autograd(op: Callable, *args):
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*args)
+
+
+def _gradient_of(op_name: str) -> type[torch.autograd.Function]:
+    """Autograd of a gradient op: it runs, and raises when it is differentiated again."""
+
+    class Gradient(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *args):
+            return _below_autograd(getattr(OPS, op_name), *args)
+
+        @staticmethod
+        def backward(ctx, *grads):
+            raise RuntimeError(
+                f'mmdwnet::{op_name} is itself a gradient and has none: for second derivatives use '
+                "impl='reference'"
+            )
+
+    return Gradient
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, impl):
+        ctx.save_for_backward(x, weight)
+        ctx.impl = impl
+        return _below_autograd(OPS.depthwise_conv2d, x, weight, bias, impl)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        grad_x, grad_weight = OPS.depthwise_conv2d_backward(grad, x, weight, ctx.impl)
+        return grad_x, grad_weight, _bias_gradient(ctx, grad), None
+
+
+class _Dynamic(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, impl):
+        ctx.save_for_backward(x, weight)
+        ctx.impl = impl
+        return _below_autograd(OPS.dynamic_depthwise_conv2d, x, weight, bias, impl)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        grad_x, grad_weight = OPS.dynamic_depthwise_conv2d_backward(grad, x, weight, ctx.impl)
+        return grad_x, grad_weight, _bias_gradient(ctx, grad), None
+
+
+class _Inhomogeneous(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, impl):
+        ctx.save_for_backward(x, weight)
+        ctx.impl = impl
+        return _below_autograd(OPS.inhomogeneous_depthwise_conv2d, x, weight, impl)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        return *OPS.inhomogeneous_depthwise_conv2d_backward(grad, x, weight, ctx.impl), None
+
+
+class _Generated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, feature, weight, bias, groups, kernel_size, impl):
+        ctx.save_for_backward(x, feature, weight, bias)
+        ctx.sizes, ctx.impl = (groups, kernel_size), impl
+        return _below_autograd(OPS.generated_depthwise_conv2d, x, feature, weight, bias, groups, kernel_size, impl)
+
+    @staticmethod
+    def backward(ctx, grad):
+        saved = ctx.saved_tensors
+        grads = OPS.generated_depthwise_conv2d_backward(grad, *saved, *ctx.sizes, ctx.impl)
+        return *grads, None, None, None
+
+
+def _bias_gradient(ctx, grad: Tensor) -> Tensor | None:
+    return grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+
+
+def _like(*which: int) -> Callable:
+    """A fake kernel whose results are like those arguments."""
+    return lambda *args: tuple(torch.empty_like(args[i]) for i in which)
+
+
+def _like_x(x: Tensor, *args) -> Tensor:
+    return torch.empty_like(x)
+
+
+_define(
+    'depthwise_conv2d',
+    '(Tensor x, Tensor weight, Tensor? bias, str impl) -> Tensor',
+    _like_x,
+    _Depthwise,
+)
+_define(
+    'dynamic_depthwise_conv2d', '(Tensor x, Tensor weight, Tensor? bias, str impl) -> Tensor', _like_x, _Dynamic
+)
+_define('inhomogeneous_depthwise_conv2d', '(Tensor x, Tensor weight, str impl) -> Tensor', _like_x, _Inhomogeneous)
+for _op in ('depthwise_conv2d', 'dynamic_depthwise_conv2d', 'inhomogeneous_depthwise_conv2d'):
+    _define(
+        f'{_op}_backward',
+        '(Tensor grad, Tensor x, Tensor weight, str impl) -> (Tensor, Tensor)',
+        _like(1, 2),
+        _gradient_of(f'{_op}_backward'),
+    )
+
+_GENERATED = 'Tensor x, Tensor feature, Tensor weight, Tensor bias, int groups, int kernel_size, str impl'
+_define('generated_depthwise_conv2d', f'({_GENERATED}) -> Tensor', _like_x, _Generated)
+_define(
+    'generated_depthwise_conv2d_backward',
+    f'(Tensor grad, {_GENERATED}) -> (Tensor, Tensor, Tensor, Tensor)',
+    _like(1, 2, 3, 4),
+    _gradient_of('generated_depthwise_conv2d_backward'),
+)

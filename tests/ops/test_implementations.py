@@ -1,0 +1,190 @@
+"""Every implementation against the plain-torch reference: values, all gradients, layouts, sizes, dtypes."""
+
+import pytest
+import torch
+from op_cases import OPS, assert_equal, function, results, tensors
+
+from mmdwnet.ops import available_impls, flat_maps, generated_depthwise_conv2d
+from mmdwnet.ops.implementations import find
+
+# (B, C, G, H, W, K): odd and non-square, smaller than the kernel, empty, one group, one channel a group, every K
+SHAPES = [
+    (2, 6, 3, 5, 9, 7),
+    (1, 5, 5, 8, 3, 3),
+    (3, 10, 1, 2, 2, 5),
+    (2, 6, 2, 7, 7, 1),
+    (1, 12, 6, 1, 11, 11),
+    (2, 3, 3, 13, 4, 9),
+    (0, 4, 2, 3, 5, 7),
+]
+# sums of up to 5 * 121 products in another order: some tens of float32's (6e-8) and float64's (1e-16) rounding
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
+IMPLS = [impl for impl in available_impls('cpu') if impl not in ('reference', 'triton')]
+
+
+def call(op, shape, impl):
+    run = function(op, shape[2], shape[5])
+    return lambda *arguments: run(*arguments, impl=impl)
+
+
+def impls_of(op):
+    return [impl for impl in IMPLS if op in ('inhomogeneous', 'generated') or impl != 'compiled']
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('op', OPS)
+def test_tiled_equals_the_reference(op, shape, dtype):
+    arguments = tensors(op, shape, dtype)
+    expected = results(call(op, shape, 'reference'), arguments)
+    assert_equal(results(call(op, shape, 'tiled'), arguments), expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize('op', ['inhomogeneous', 'generated'])
+def test_compiled_equals_the_reference(op):
+    if 'compiled' not in IMPLS:
+        pytest.skip('no C++ compiler for torch.compile')
+    for shape in ((2, 6, 3, 5, 9, 7), (3, 8, 4, 2, 2, 7), (1, 12, 4, 40, 37, 7)):
+        arguments = tensors(op, shape)
+        expected = results(call(op, shape, 'reference'), arguments)
+        assert_equal(results(call(op, shape, 'compiled'), arguments), expected, TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize('tile', [1, 500, 3000])
+@pytest.mark.parametrize('op', ['inhomogeneous', 'generated'])
+def test_tiles_of_any_size_give_the_same(op, tile, monkeypatch):
+    """Strips of one row, strips that do not divide the map, several images at once with a rest."""
+    shape = (5, 6, 3, 7, 5, 3)
+    arguments = tensors(op, shape)
+    expected = results(call(op, shape, 'reference'), arguments)
+    monkeypatch.setattr(flat_maps, 'TILE_ELEMENTS', tile)
+    assert_equal(results(call(op, shape, 'tiled'), arguments), expected, TOLERANCE[torch.float32])
+
+
+def test_a_map_of_more_rows_than_a_strip():
+    """The weight gradient takes 64 rows of the map at a time."""
+    shape = (2, 3, 3, 131, 6, 5)
+    for op in ('depthwise', 'dynamic'):
+        arguments = tensors(op, shape)
+        expected = results(call(op, shape, 'reference'), arguments)
+        assert_equal(results(call(op, shape, 'tiled'), arguments), expected, TOLERANCE[torch.float32])
+
+
+def channels_last(tensor):
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def kernels_fastest(tensor):
+    """(B, G, K, K, H, W) in the memory of a channels_last (B, G*K*K, H, W), as a 1x1 convolution makes it."""
+    if tensor.dim() != 6:
+        return channels_last(tensor)
+    return channels_last(tensor.flatten(1, 3)).view_as(tensor.flatten(1, 3)).unflatten(1, tensor.shape[1:4])
+
+
+def sliced(tensor):
+    """Every second element of a larger tensor, along every axis."""
+    large = tensor.new_full([2 * side + 1 for side in tensor.shape], float('nan'))
+    part = large[(slice(None, -1, 2),) * tensor.dim()]
+    part.copy_(tensor)
+    return part
+
+
+@pytest.mark.parametrize('layout', [channels_last, kernels_fastest, sliced])
+@pytest.mark.parametrize('op', OPS)
+def test_any_memory_layout(op, layout):
+    shape = (2, 6, 3, 5, 9, 3)
+    plain = tensors(op, shape)
+    expected = results(call(op, shape, 'reference'), plain)
+    arguments = [layout(argument) for argument in plain]
+    got = results(call(op, shape, 'tiled'), arguments, channels_last_gradient=True)
+    assert_equal(got, expected, TOLERANCE[torch.float32])
+    if layout is not sliced:
+        x, out, x_gradient = arguments[0], got[0], got[1]
+        assert out.stride() == x_gradient.stride() == x.stride()
+        if op == 'inhomogeneous':
+            assert got[2].stride() == arguments[1].stride()
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('op', OPS)
+def test_half_precision_is_as_good_as_its_rounding(op, dtype):
+    """Against float64 on the rounded arguments.
+
+    Sums are made in float32; what is rounded to half precision (2**-9 for bfloat16) is the result, the generated
+    kernels, and, in the gradients of static and dynamic kernels, a sum per image and strip: some roundings of the
+    largest value.
+    """
+    shape = (2, 6, 3, 9, 8, 7)
+    arguments = tensors(op, shape, dtype)
+    expected = results(call(op, shape, 'reference'), [argument.double() for argument in arguments])
+    for impl in impls_of(op):
+        got = results(call(op, shape, impl), arguments)
+        assert {result.dtype for result in got} == {dtype}
+        assert_equal(got, expected, 8e-3 if dtype == torch.bfloat16 else 1e-3)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('impl', ['reference', 'tiled'])
+@pytest.mark.parametrize('op', OPS)
+def test_autocast_is_that_of_a_convolution(op, impl, dtype):
+    """Under autocast float32 arguments are rounded and the result is in half precision; gradients are float32."""
+    shape = (2, 6, 3, 5, 7, 3)
+    arguments = tensors(op, shape)
+    rounded = [argument.to(dtype) for argument in arguments]
+    expected = results(call(op, shape, 'reference'), [argument.double() for argument in rounded])
+    with torch.autocast('cpu', dtype):
+        got = results(call(op, shape, impl), arguments)
+        assert got[0].dtype == dtype
+        assert {gradient.dtype for gradient in got[1:]} == {torch.float32}
+        assert call(op, shape, impl)(*[argument.double() for argument in arguments]).dtype == torch.float64
+    assert_equal(got, expected, 2e-2)  # the reference sums in half precision, 9 terms of 0.4 % each
+
+
+@pytest.mark.parametrize('op', OPS)
+def test_gradcheck_in_float64(op):
+    shape = (2, 4, 2, 3, 5, 3)
+    arguments = [argument.requires_grad_() for argument in tensors(op, shape, torch.float64)]
+    for impl in ('reference', 'tiled'):
+        assert torch.autograd.gradcheck(call(op, shape, impl), arguments)
+
+
+@pytest.mark.parametrize('op', OPS)
+def test_second_derivatives_work_with_the_reference_and_raise_otherwise(op):
+    shape = (1, 2, 1, 3, 3, 3)
+    arguments = [argument.requires_grad_() for argument in tensors(op, shape, torch.float64)]
+    assert torch.autograd.gradgradcheck(call(op, shape, 'reference'), arguments)
+    out = call(op, shape, 'tiled')(*arguments)
+    first = torch.autograd.grad(out.square().sum(), arguments[0], create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="second derivatives use impl='reference'"):
+        first.sum().backward()
+
+
+def test_the_generated_kernels_are_not_kept():
+    """What autograd keeps is the arguments: it grows with C + R, not with G * K * K."""
+    x, feature = torch.randn(2, 8, 12, 12, requires_grad=True), torch.randn(2, 2, 12, 12, requires_grad=True)
+    weight, bias = torch.randn(8 * 49, 2, requires_grad=True), torch.randn(8 * 49, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor
+    ):
+        generated_depthwise_conv2d(x, feature, weight, bias, groups=8, kernel_size=7)
+    assert {tensor.data_ptr() for tensor in kept} == {t.data_ptr() for t in (x, feature, weight, bias)}
+
+
+def test_names_that_do_not_exist_or_cannot_run():
+    x, weight = torch.zeros(1, 2, 3, 3), torch.zeros(1, 1, 3, 3, 3, 3)
+    run = function('inhomogeneous', 1, 3)
+    with pytest.raises(ValueError, match="unknown impl 'cuda': expected 'auto' or one of 'reference', 'tiled'"):
+        run(x, weight, impl='cuda')
+    if 'triton' not in available_impls('cpu'):
+        with pytest.raises(RuntimeError, match="impl='triton' cannot run here: "):
+            run(x, weight, impl='triton')
+    with pytest.raises(ValueError, match="no impl='triton'"):
+        function('depthwise', 1, 3)(x, torch.zeros(2, 1, 3, 3), impl='triton')
+
+
+def test_auto_on_a_cpu_is_tiled():
+    assert find('generated_depthwise_conv2d', 'auto', torch.zeros(1)) is find(
+        'generated_depthwise_conv2d', 'tiled', torch.zeros(1)
+    )
+    assert {'reference', 'tiled'} <= set(available_impls()) <= {'reference', 'tiled', 'compiled', 'triton'}

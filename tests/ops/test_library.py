@@ -1,0 +1,110 @@
+"""What torch is told about the ops: opcheck, torch.compile without a graph break, FLOP counters."""
+
+import pytest
+import torch
+from mmengine.analysis import FlopAnalyzer
+from op_cases import NAMES, OPS, tensors
+from torch import nn
+
+import mmdwnet
+from mmdwnet import ops
+
+LIBRARY = torch.ops.mmdwnet
+SHAPE = (2, 6, 3, 5, 7, 3)  # (B, C, G, H, W, K)
+MACS = {
+    'depthwise': 2 * 6 * 5 * 7 * 9,
+    'dynamic': 2 * 6 * 5 * 7 * 9,
+    'inhomogeneous': 2 * 6 * 5 * 7 * 9,
+    'generated': 2 * 5 * 7 * (27 * 5 + 6 * 9),
+}
+
+
+def library_call(op, layout=torch.contiguous_format):
+    """The op and its arguments as the dispatcher sees them."""
+    arguments = [t.contiguous(memory_format=layout) if t.dim() == 4 else t for t in tensors(op, SHAPE)]
+    arguments = [argument.requires_grad_() for argument in arguments]
+    sizes = [SHAPE[2], SHAPE[5]] if op == 'generated' else []
+    return getattr(LIBRARY, NAMES[op]), [*arguments, *sizes, 'tiled']
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('op', OPS)
+def test_opcheck(op, layout):
+    run, arguments = library_call(op, layout)
+    torch.library.opcheck(run.default, arguments)
+
+
+@pytest.mark.parametrize('op', OPS)
+def test_opcheck_of_the_gradients(op):
+    run, arguments = library_call(op)
+    plain = [a.detach() if isinstance(a, torch.Tensor) else a for a in arguments]
+    gradient = getattr(LIBRARY, f'{NAMES[op]}_backward')
+    without_bias = plain if op not in ('depthwise', 'dynamic') else [*plain[:2], plain[-1]]
+    torch.library.opcheck(gradient.default, [torch.randn_like(plain[0]), *without_bias])
+
+
+@pytest.mark.parametrize('mixer', ['DepthwiseConv', 'DynamicDepthwiseConv', 'InhomogeneousDynamicDepthwiseConv'])
+def test_the_networks_compile_without_a_graph_break(mixer):
+    """In inference and in training, with equal results."""
+    torch.manual_seed(0)
+    arch = dict(embed_dims=32, depths=(1, 1))
+    net = mmdwnet.DWNet(arch, mixer, out_norm_cfg=None, drop_path_rate=0.0)
+    image = torch.randn(2, 3, 40, 36)
+    compiled = torch.compile(net, fullgraph=True)
+    net.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(image)[0], net(image)[0], rtol=1e-4, atol=1e-5)
+    net.train()
+    gradients = []
+    for run in (net, compiled):
+        net.zero_grad()
+        run(image)[0].square().mean().backward()
+        gradients.append([p.grad.clone() for p in net.parameters()])
+    for eager, traced in zip(*gradients, strict=True):
+        torch.testing.assert_close(traced, eager, rtol=1e-3, atol=1e-5 + 1e-4 * float(eager.abs().max()))
+
+
+def test_compiled_code_names_the_compiled_implementation():
+    """Inside torch.compile 'auto' is 'compiled' on a CPU with a compiler; a named impl stays what it is."""
+    if 'compiled' not in ops.available_impls():
+        pytest.skip('no C++ compiler for torch.compile')
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    x, weight = tensors('inhomogeneous', SHAPE)
+    for impl in ('auto', 'tiled'):
+        torch.compile(ops.inhomogeneous_depthwise_conv2d, backend=backend, fullgraph=True)(x, weight, impl=impl)
+    named = [
+        node.args[-1] for graph in graphs for node in graph.graph.nodes if 'inhomogeneous' in str(node.target)
+    ]
+    assert named == ['compiled', 'tiled']
+
+
+class Call(nn.Module):
+    def __init__(self, op):
+        super().__init__()
+        self.op = op
+
+    def forward(self, *arguments):
+        if self.op == 'generated':
+            return ops.generated_depthwise_conv2d(*arguments, groups=SHAPE[2], kernel_size=SHAPE[5], impl='tiled')
+        return getattr(ops, NAMES[self.op])(*arguments, impl='tiled')
+
+
+@pytest.mark.parametrize('op', OPS)
+def test_both_flop_counters_know_the_ops(op):
+    """torch counts two operations a multiply-add, mmengine, on a jit trace, one."""
+    counter = pytest.importorskip('torch.utils.flop_counter').FlopCounterMode(display=False)
+    arguments = tensors(op, SHAPE)
+    leaves = [argument.detach().requires_grad_() for argument in arguments]
+    with counter:
+        out = Call(op)(*leaves)
+        assert counter.get_total_flops() == 2 * MACS[op]
+        out.sum().backward()
+    # forward, and as much for x and for the kernels; generated kernels are made twice and have two arguments
+    generating = 2 * 5 * 7 * 27 * 5 if op == 'generated' else 0
+    assert counter.get_total_flops() == 2 * (3 * MACS[op] + generating)
+    assert FlopAnalyzer(Call(op), tuple(arguments)).unsupported_ops_warnings(False).total() == MACS[op]
