@@ -16,6 +16,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from ..mixers.norm import LayerNorm2d, build_norm
+from ..ops import pointwise_linear
 
 
 class PatchEmbed(nn.Module):
@@ -51,8 +52,8 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, 2).permute(0, 2, 3, 1)  # (B, H, W, C)
         neighbours = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        x = torch.cat(neighbours, -1)  # (B, H / 2, W / 2, 4C)
-        return self.reduction(self.norm(x)).permute(0, 3, 1, 2)  # (B, 2C, H / 2, W / 2)
+        x = self.norm(torch.cat(neighbours, -1))  # (B, H / 2, W / 2, 4C)
+        return pointwise_linear(x.permute(0, 3, 1, 2), self.reduction.weight)  # (B, 2C, H / 2, W / 2)
 
 
 class Mlp(nn.Module):
@@ -64,8 +65,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(ratio * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-        return self.fc2(F.gelu(self.fc1(x))).permute(0, 3, 1, 2)  # (B, C, H, W)
+        hidden = pointwise_linear(x, self.fc1.weight, self.fc1.bias, gelu=True)  # (B, 4C, H, W)
+        return pointwise_linear(hidden, self.fc2.weight, self.fc2.bias)
 
 
 class Block(nn.Module):

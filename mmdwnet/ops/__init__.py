@@ -11,6 +11,7 @@ from .depthwise import (
     inhomogeneous_depthwise_conv2d,
 )
 from .implementations import available_impls
+from .pointwise import pointwise_linear
 
 __all__ = [
     'available_impls',
@@ -18,4 +19,5 @@ __all__ = [
     'dynamic_depthwise_conv2d',
     'generated_depthwise_conv2d',
     'inhomogeneous_depthwise_conv2d',
+    'pointwise_linear',
 ]
