@@ -20,7 +20,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import depthwise_conv2d, dynamic_depthwise_conv2d, generated_depthwise_conv2d
+from ..ops import check_impl, depthwise_conv2d, dynamic_depthwise_conv2d, generated_depthwise_conv2d
 from ..registry import MODELS
 from .norm import build_norm
 
@@ -82,11 +82,12 @@ class DynamicDepthwiseConv(_DepthwiseMixer):
         kernel_size: K, odd.
         reduction: the generator's hidden width is C // reduction.
         norm_cfg: the norm after every convolution and in the generator.
+        impl: of the depth-wise part, a name of `mmdwnet.ops.available_impls()`, or 'auto'.
         init_cfg: mmengine initialisation; None keeps torch's defaults.
 
     Raises:
-        ValueError: an even `kernel_size`; in the forward pass, a training batch of one image with a BN in
-            the generator that is not synchronised.
+        ValueError: an even `kernel_size`, an unknown `impl`; in the forward pass, a training batch of one image
+            with a BN in the generator that is not synchronised.
     """
 
     def __init__(
@@ -95,10 +96,11 @@ class DynamicDepthwiseConv(_DepthwiseMixer):
         kernel_size: int = 7,
         reduction: int = 4,
         norm_cfg: dict = dict(type='BN'),
+        impl: str = 'auto',
         init_cfg: dict | None = None,
     ):
         check_kernel_size(kernel_size)
-        aggregate = _DynamicAggregation(channels, kernel_size, reduction, norm_cfg)
+        aggregate = _DynamicAggregation(channels, kernel_size, reduction, norm_cfg, impl)
         super().__init__(channels, aggregate, kernel_size, norm_cfg, init_cfg)
 
 
@@ -112,10 +114,11 @@ class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
         groups: G, how many groups of channels own a kernel; the official code's `heads` is C / G.
         reduction: the generator's hidden width is C // reduction.
         norm_cfg: the norm after every convolution and in the generator.
+        impl: of the depth-wise part, a name of `mmdwnet.ops.available_impls()`, or 'auto'.
         init_cfg: mmengine initialisation; None keeps torch's defaults.
 
     Raises:
-        ValueError: an even `kernel_size`, or `groups` that do not divide `channels`.
+        ValueError: an even `kernel_size`, `groups` that do not divide `channels`, or an unknown `impl`.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
         groups: int = 32,
         reduction: int = 4,
         norm_cfg: dict = dict(type='BN'),
+        impl: str = 'auto',
         init_cfg: dict | None = None,
     ):
         check_kernel_size(kernel_size)
@@ -133,7 +137,7 @@ class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
                 'InhomogeneousDynamicDepthwiseConv: groups must divide the channels of every stage, got '
                 f'groups={groups} and {channels} channels'
             )
-        aggregate = _InhomogeneousAggregation(channels, kernel_size, groups, reduction, norm_cfg)
+        aggregate = _InhomogeneousAggregation(channels, kernel_size, groups, reduction, norm_cfg, impl)
         super().__init__(channels, aggregate, kernel_size, norm_cfg, init_cfg)
 
 
@@ -147,9 +151,11 @@ class _StaticAggregation(nn.Conv2d):
 class _DynamicAggregation(nn.Module):
     """Global average pool -> 1x1 to C / r -> BN -> ReLU -> 1x1 to C * K * K, applied to the whole image."""
 
-    def __init__(self, channels: int, kernel_size: int, reduction: int, norm_cfg: dict):
+    def __init__(self, channels: int, kernel_size: int, reduction: int, norm_cfg: dict, impl: str):
         super().__init__()
         hidden = _hidden_width(channels, reduction)
+        check_impl(impl)
+        self.impl = impl
         self.kernel_size = kernel_size
         self.reduce = nn.Conv2d(channels, hidden, 1, bias=False)
         self.bn = build_norm(norm_cfg, hidden)[1]
@@ -166,7 +172,7 @@ class _DynamicAggregation(nn.Module):
             kernels = F.linear(hidden.flatten(1), self.expand.weight.flatten(1), self.expand.bias)  # (B, C*K*K)
         sides = (self.kernel_size, self.kernel_size)
         kernels = kernels.unflatten(1, (x.shape[1], *sides))  # (B, C, K, K): channel-major, then row and column
-        return dynamic_depthwise_conv2d(x, kernels.to(x.dtype), self.bias.to(x.dtype))
+        return dynamic_depthwise_conv2d(x, kernels.to(x.dtype), self.bias.to(x.dtype), self.impl)
 
     def _check_batch(self, x: Tensor) -> None:
         if not (isinstance(self.bn, _BatchNorm) and self.bn.training and x.shape[0] == 1):
@@ -183,9 +189,11 @@ class _DynamicAggregation(nn.Module):
 class _InhomogeneousAggregation(nn.Module):
     """1x1 to C / r -> BN -> ReLU -> 1x1 to G * K * K at every position, applied around that position."""
 
-    def __init__(self, channels: int, kernel_size: int, groups: int, reduction: int, norm_cfg: dict):
+    def __init__(self, channels: int, kernel_size: int, groups: int, reduction: int, norm_cfg: dict, impl: str):
         super().__init__()
         hidden = _hidden_width(channels, reduction)
+        check_impl(impl)
+        self.impl = impl
         self.kernel_size = kernel_size
         self.groups = groups
         self.reduce = nn.Conv2d(channels, hidden, 1)
@@ -195,7 +203,9 @@ class _InhomogeneousAggregation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         feature = F.relu(self.bn(self.reduce(x)), inplace=True)  # (B, C / r, H, W)
         weight = self.expand.weight.flatten(1)  # (G*K*K, C / r)
-        return generated_depthwise_conv2d(x, feature, weight, self.expand.bias, self.groups, self.kernel_size)
+        return generated_depthwise_conv2d(
+            x, feature, weight, self.expand.bias, self.groups, self.kernel_size, self.impl
+        )
 
 
 def check_kernel_size(kernel_size: int) -> None:

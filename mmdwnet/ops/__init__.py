@@ -10,11 +10,12 @@ from .depthwise import (
     generated_depthwise_conv2d,
     inhomogeneous_depthwise_conv2d,
 )
-from .implementations import available_impls
+from .implementations import available_impls, check_impl
 from .pointwise import pointwise_linear
 
 __all__ = [
     'available_impls',
+    'check_impl',
     'depthwise_conv2d',
     'dynamic_depthwise_conv2d',
     'generated_depthwise_conv2d',

@@ -71,3 +71,23 @@ def test_inhomogeneous_kernels_are_shared_by_a_group_of_neighbouring_channels():
         groups = net(x).unflatten(1, (4, 8))
     assert torch.equal(groups, groups[:, :, :1].expand_as(groups))
     assert not torch.allclose(groups[:, 0], groups[:, 1])
+
+
+@pytest.mark.parametrize('mixer', [DynamicDepthwiseConv, InhomogeneousDynamicDepthwiseConv])
+def test_impl_chooses_how_and_changes_nothing_else(mixer):
+    """In float64 the implementations agree to its rounding; an unknown one is refused where it is written."""
+    x = torch.randn(2, 32, 5, 8, dtype=torch.float64)
+    outs = [built(mixer, impl=impl).double()(x) for impl in ('auto', 'reference', 'tiled')]
+    torch.testing.assert_close(outs[0], outs[1])
+    torch.testing.assert_close(outs[2], outs[1])
+    with pytest.raises(ValueError, match="unknown impl 'fast'"):
+        built(mixer, impl='fast')
+
+
+def test_the_dynamic_generator_stays_in_float32_under_autocast():
+    net = built(DynamicDepthwiseConv).eval()
+    seen = []
+    net.aggregate.bn.register_forward_hook(lambda module, inputs, out: seen.append(out.dtype))
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+        net(torch.randn(2, 32, 5, 8))
+    assert seen == [torch.float32]
