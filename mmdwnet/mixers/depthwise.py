@@ -164,12 +164,11 @@ class _DynamicAggregation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_batch(x)
-        # The generator sees one position an image: in float32 it costs next to nothing, the kernels of the whole
-        # image are as exact as its parameters, and under autocast its weights, half the network's, are not cast.
+        # An error here is one in every position of the image, and float32 costs nothing on one position an image.
         with torch.autocast(x.device.type, enabled=False):
-            pooled = x.mean((2, 3), keepdim=True, dtype=self.expand.weight.dtype)  # (B, C, 1, 1)
+            pooled = x.mean((2, 3), keepdim=True, dtype=self.reduce.weight.dtype)  # (B, C, 1, 1)
             hidden = F.relu(self.bn(self.reduce(pooled)), inplace=True)  # (B, C / r, 1, 1)
-            kernels = F.linear(hidden.flatten(1), self.expand.weight.flatten(1), self.expand.bias)  # (B, C*K*K)
+        kernels = F.linear(hidden.flatten(1), self.expand.weight.flatten(1), self.expand.bias)  # (B, C*K*K)
         sides = (self.kernel_size, self.kernel_size)
         kernels = kernels.unflatten(1, (x.shape[1], *sides))  # (B, C, K, K): channel-major, then row and column
         return dynamic_depthwise_conv2d(x, kernels.to(x.dtype), self.bias.to(x.dtype), self.impl)

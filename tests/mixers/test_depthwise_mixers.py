@@ -84,7 +84,7 @@ def test_impl_chooses_how_and_changes_nothing_else(mixer):
         built(mixer, impl='fast')
 
 
-def test_the_dynamic_generator_stays_in_float32_under_autocast():
+def test_the_dynamic_generator_pools_in_float32_under_autocast():
     net = built(DynamicDepthwiseConv).eval()
     seen = []
     net.aggregate.bn.register_forward_hook(lambda module, inputs, out: seen.append(out.dtype))
