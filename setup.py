@@ -25,7 +25,8 @@ OPENCV = ['opencv-python<4.13', 'opencv-python-headless<4.13']  # imaug's bound
 CLS = [*CORE, 'onedl-mmpretrain>=1.3.2,<2.0']
 DET = [*CORE, *OPENCV, 'onedl-mmdetection>=3.5,<4.0']
 SEG = [*CORE, 'onedl-mmsegmentation>=1.4,<2.0', 'ftfy']
-TEST = ['pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm', 'torchmetrics']
+ONNX = ['onnx', 'onnxscript', 'onnxruntime']  # what tools/model_converters/export_onnx.py needs
+TEST = [*ONNX, 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm', 'torchmetrics']
 
 
 class BuildPy(build_py):
@@ -94,6 +95,7 @@ setup(
         'det': DET,
         'seg': SEG,
         'all': sorted({*CLS, *DET, *SEG}),
+        'onnx': ONNX,
         'test': TEST,
     },
     cmdclass={'build_py': BuildPy},

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from ..mixers.norm import build_norm
 from ..registry import MODELS
 from .archs import pyramid_arch
+from .deploy import check_same_form, fold_block
 from .layers import Block, PatchEmbed, PatchMerging
 from .state import check_state_dict, take_backbone
 
@@ -48,6 +49,8 @@ class DWNet(BaseModule):
             still move once a step.
         window_padding: pad every mixer's input to multiples of its kernel size, which the published detection
             and segmentation weights need.
+        deploy: build it as `switch_to_deploy` leaves it, for the checkpoints that
+            tools/model_converters/deploy.py writes.
         init_cfg: mmengine initialisation. The default touches Linear and LayerNorm only and leaves convolutions
             to torch's default, as the official code does.
 
@@ -68,6 +71,7 @@ class DWNet(BaseModule):
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
         window_padding: bool = False,
+        deploy: bool = False,
         init_cfg: dict | list | None = [
             dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
             dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
@@ -111,6 +115,9 @@ class DWNet(BaseModule):
                 self.out_norm_names[i] = f'norm_{kind}{i}'
                 self.add_module(self.out_norm_names[i], norm)
         self._freeze()
+        self.deploy = False
+        if deploy:
+            self.switch_to_deploy()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of the stages in `out_indices`: (B, C_i, ceil(H / s_i), ceil(W / s_i)) each.
@@ -137,8 +144,32 @@ class DWNet(BaseModule):
         contexts = lambda: (contextlib.nullcontext(), _still_statistics(block))  # noqa: E731
         return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
 
+    def switch_to_deploy(self) -> DWNet:
+        """Make it a net for inference alone, in place, and return it; a second call changes nothing.
+
+        Every BN that can be folded is folded (`deploy.py` says which), weights are in channels_last memory, and
+        nothing has a gradient. In float32 the outputs stay the same to 1e-4 of their largest value.
+        """
+        if not self.deploy:
+            for stage in self.stages:
+                for block in stage.blocks:
+                    fold_block(block)
+            self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+            self.with_cp = False
+            self.deploy = True
+        return self
+
     def train(self, mode: bool = True) -> DWNet:
-        """Set the mode; frozen parts stay in eval mode, and so does every BN with `norm_eval`."""
+        """Set the mode; frozen parts stay in eval mode, and so does every BN with `norm_eval`.
+
+        Raises:
+            RuntimeError: training mode of a deployed net.
+        """
+        if mode and self.deploy:
+            raise RuntimeError(
+                f'{self.name} is deployed and cannot be trained, for its BNs are folded into its weights: build '
+                'it without deploy=True and load the checkpoint of its training'
+            )
         super().train(mode)
         self._freeze()
         if self.norm_eval:
@@ -181,6 +212,7 @@ class DWNet(BaseModule):
         # network that is half random without a word.
         if not prefix:  # by itself, from a checkpoint that may be a whole classifier's
             take_backbone(state_dict)
+        check_same_form(state_dict, prefix, self.stages[0].blocks[0], self.name)
         check_state_dict(self, state_dict, prefix, f'{self.name}', tuple(self.out_norm_names.values()))
         super()._load_from_state_dict(state_dict, prefix, *args)
 

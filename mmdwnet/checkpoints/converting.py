@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from ..errors import UserError
 from .layout import is_official, is_ours, official_to_ours, ours_to_official
 from .reading import meta_of, read_checkpoint, weights_of
+from .writing import check_target, write_atomically
 
 SUFFIXES = ('.pth', '.safetensors')
 # what the inferencers of mmpretrain, mmdet and mmseg look for in a checkpoint's meta; the last two in old files
@@ -42,24 +42,18 @@ def convert_checkpoint(
     Raises:
         UserError: the source is no such checkpoint, or the target cannot be written; one line.
     """
-    path = Path(target)
-    if path.suffix not in SUFFIXES:
-        raise UserError(f'{target}: expected a name that ends in {" or ".join(SUFFIXES)}, which says the format')
-    if path.exists() and not force:
-        raise UserError(f'{target} is there already: choose another name, or --force to overwrite it')
-    if not path.parent.is_dir():
-        raise UserError(f'{target}: there is no folder {path.parent}; make it first')
+    path = check_target(target, SUFFIXES, force=force)  # its suffix says the format
     checkpoint = read_checkpoint(source, trust=trust)
     weights = _converted(weights_of(checkpoint) or {}, to, source)
     meta = {key: value for key, value in meta_of(checkpoint).items() if key in KEPT_META}
     # a tensor may be a part of a bigger storage, which would be written whole
     weights = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
     if path.suffix == '.safetensors':
-        _write(path, lambda file: _save_safetensors(weights, meta, file))
+        write_atomically(path, lambda file: _save_safetensors(weights, meta, file))
     elif to == 'official' and not any(key.startswith('backbone.') for key in weights):
-        _write(path, lambda file: torch.save({'model': weights}, file))
+        write_atomically(path, lambda file: torch.save({'model': weights}, file))
     else:
-        _write(path, lambda file: torch.save({'meta': meta, 'state_dict': weights}, file))
+        write_atomically(path, lambda file: torch.save({'meta': meta, 'state_dict': weights}, file))
     return len(weights)
 
 
@@ -89,15 +83,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return sorted(value) if isinstance(value, (set, frozenset)) else str(value)
-
-
-def _write(path: Path, save: Callable[[Path], None]) -> None:
-    """Have `save` write a file beside the target, and rename it when it is complete."""
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        save(partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
-        raise UserError(f'{path} cannot be written: {" ".join(str(error).split())}') from error
-    finally:
-        partial.unlink(missing_ok=True)

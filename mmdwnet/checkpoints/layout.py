@@ -101,8 +101,13 @@ def ours_to_official(state_dict: dict[str, Value]) -> dict[str, Value]:
         head.
 
     Raises:
-        ValueError: keys that have no official name, named in one line.
+        ValueError: keys that have no official name, named in one line; a deployed network, which has none at all.
     """
+    if any(key.endswith('.mixer.proj_in.bias') for key in state_dict):
+        raise ValueError(
+            'it is of a deployed network, whose BNs are folded away, and the official code has no such form: '
+            'convert the checkpoint of its training'
+        )
     others = [key for key in state_dict if not key.startswith(('backbone.', 'head.fc.'))]
     alone = len(others) == len(state_dict)
     classifier = not others

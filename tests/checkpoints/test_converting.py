@@ -77,6 +77,10 @@ def test_refusals_are_one_line_and_write_nothing(tmp_path):
     torch.save({'state_dict': {'conv.weight': torch.ones(1)}}, tmp_path / 'other.pth')
     state = dict(DWNet('nano', out_indices=(0, 1, 2, 3)).state_dict())  # LayerNorms on all outputs
     torch.save(state, tmp_path / 'four_norms.pth')
+    deployed = DWNet('nano').switch_to_deploy().state_dict()
+    torch.save(
+        {'state_dict': {f'backbone.{key}': value for key, value in deployed.items()}}, tmp_path / 'deployed.pth'
+    )
     for arguments, match in (
         ((source, tmp_path / 'b.pth'), 'b.pth is there already.*--force'),
         ((source, tmp_path / 'c.bin'), r'ends in .pth or .safetensors'),
@@ -84,6 +88,7 @@ def test_refusals_are_one_line_and_write_nothing(tmp_path):
         ((tmp_path / 'none.pth', tmp_path / 'c.pth'), 'no such file'),
         ((tmp_path / 'other.pth', tmp_path / 'c.pth'), 'has no weights of a DWNet'),
         ((tmp_path / 'four_norms.pth', tmp_path / 'c.pth', 'official'), 'four_norms.pth: 6 of .*norm_ln0.weight'),
+        ((tmp_path / 'deployed.pth', tmp_path / 'c.pth', 'official'), 'deployed.pth: it is of a deployed network'),
     ):
         with pytest.raises(UserError, match=match) as error:
             convert_checkpoint(*map(str, arguments))

@@ -100,4 +100,4 @@ def test_the_command_line(tmp_path, run_python):
 
     same = run_python(TOOL, source, tmp_path / 'map.txt', source, '--num-classes', 3)
     assert same.returncode == 2
-    assert 'is the checkpoint to read' in same.stderr
+    assert 'is what it would be made from' in same.stderr

@@ -6,14 +6,12 @@ The rows are picked from the old head; fine-tuning starts from them. Only the we
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
-from pathlib import Path
 
 import torch
 
 from mmdwnet.checkpoints.head_remap import read_map, remap_head
 from mmdwnet.checkpoints.reading import read_checkpoint, weights_of
+from mmdwnet.checkpoints.writing import check_target, write_atomically
 from mmdwnet.errors import UserError, run_tool
 
 
@@ -30,25 +28,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    out = Path(args.out)
-    if not out.parent.is_dir():
-        raise UserError(f'folder {out.parent} not found: make it, or write OUT elsewhere')
-    if out.resolve() == Path(args.checkpoint).resolve():
-        raise UserError(f'{out} is the checkpoint to read: expected another file for OUT, since the head shrinks')
+    out = check_target(args.out, '.pth', (args.checkpoint, args.map), force=True)
     rows = read_map(args.map, args.num_classes)
     weights = weights_of(read_checkpoint(args.checkpoint))
     if weights is None:
         raise UserError(f'{args.checkpoint} holds no weights: expected a checkpoint of a classifier')
-    write_atomically(dict(state_dict=remap_head(weights, rows)), out)
+    content = dict(state_dict=remap_head(weights, rows))
+    write_atomically(out, lambda file: torch.save(content, file))
     print(f'{out}: head of {len(rows)} classes')
-
-
-def write_atomically(checkpoint: dict, out: Path) -> None:
-    """Save beside `out`, then rename: a run that is stopped leaves no half of a file."""
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.remap-') as folder:
-        part = Path(folder, out.name)
-        torch.save(checkpoint, part)
-        os.replace(part, out)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,177 @@
+"""A deployed net computes what the trained one does, without the BNs that can be folded, and does not train."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmdwnet import DWNet
+from mmdwnet.mixers import DepthwiseConv
+from mmdwnet.registry import MODELS
+
+MIXERS = ['DepthwiseConv', 'DynamicDepthwiseConv', dict(type='InhomogeneousDynamicDepthwiseConv', groups=8)]
+every_mixer = pytest.mark.parametrize('mixer', MIXERS, ids=['static', 'dynamic', 'inhomogeneous'])
+ARCH = dict(embed_dims=16, depths=(1, 2))
+CLASSIFICATION = dict()
+DENSE = dict(out_indices=(0, 1), norm_cfg=dict(type='SyncBN'), out_norm_cfg=dict(type='SyncBN'))
+SETTINGS = dict(
+    classification=CLASSIFICATION,
+    dense=DENSE,
+    window_padding=dict(DENSE, window_padding=True),
+    frozen=dict(CLASSIFICATION, frozen_stages=1, norm_eval=True, with_cp=True, drop_path_rate=0.3),
+    other_eps=dict(norm_cfg=dict(type='BN', eps=0.1)),
+    no_affine=dict(norm_cfg=dict(type='BN', affine=False)),
+    kernel_5_reduction_3=dict(),
+)
+every_setting = pytest.mark.parametrize('setting', SETTINGS)
+
+
+def trained(mixer, **kwargs):
+    """A net whose parameters and statistics are none of the initial ones."""
+    torch.manual_seed(0)
+    net = DWNet(ARCH, mixer, **kwargs).eval()
+    for module in net.modules():
+        if isinstance(module, _BatchNorm) and module.running_var is not None:
+            module.running_mean.normal_(0, 0.5)
+            module.running_var.uniform_(0.3, 3)
+    for parameter in net.parameters():
+        if parameter.dim() == 1:  # scales (some negative), shifts, biases
+            parameter.data.add_(torch.randn_like(parameter) * 0.6)
+    return net
+
+
+def trained_as(setting, mixer):
+    if setting == 'kernel_5_reduction_3':
+        mixer = dict(type=mixer) if isinstance(mixer, str) else dict(mixer)
+        mixer['kernel_size'] = 5
+        if mixer['type'] != 'DepthwiseConv':
+            mixer['reduction'] = 3
+    return trained(mixer, **SETTINGS[setting])
+
+
+def images(height, width, batch=2):
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def assert_same(net, deployed, x, tolerance):
+    with torch.no_grad():
+        outputs, others = net(x), deployed(x)
+    assert len(outputs) == len(others)
+    for a, b in zip(outputs, others, strict=True):
+        assert a.abs().max() > 0.1  # there is something to compare
+        assert a.shape == b.shape and (a - b).abs().max() <= tolerance * a.abs().max()
+
+
+def norms(net):
+    return [name for name, module in net.named_modules() if isinstance(module, _BatchNorm)]
+
+
+@every_mixer
+@every_setting
+def test_outputs_stay_the_same(mixer, setting):
+    net = trained_as(setting, mixer)
+    deployed = copy.deepcopy(net).switch_to_deploy()
+    for size in ((61, 45), (32, 64), (7, 130)):
+        assert_same(net, deployed, images(*size), 1e-4)
+    # in float64 an error of the formula has nowhere to hide
+    double = copy.deepcopy(net).double()
+    assert_same(double, copy.deepcopy(double).switch_to_deploy(), images(61, 45).double(), 1e-12)
+
+
+@every_mixer
+def test_every_bn_is_folded_but_those_that_cannot_be(mixer):
+    net = trained(mixer, **DENSE).switch_to_deploy()
+    middle = [f'stages.{i}.blocks.{j}.mixer.bn_mid' for i, j in ((0, 0), (1, 0), (1, 1))]
+    expected = {*(middle if isinstance(mixer, dict) else ()), 'norm_bn0', 'norm_bn1'}
+    assert set(norms(net)) == expected
+    assert all(
+        key.split('.')[-1] in ('weight', 'bias') or key[: key.rindex('.')] in expected for key in net.state_dict()
+    )
+
+
+@pytest.mark.parametrize(
+    'norm_cfg',
+    [dict(type='GN', num_groups=2), dict(type='LN'), dict(type='BN', track_running_stats=False)],
+    ids=['GN', 'LN', 'BN without statistics'],
+)
+@every_mixer
+def test_norms_that_depend_on_the_image_stay(mixer, norm_cfg):
+    net = trained(mixer, norm_cfg=norm_cfg)
+    deployed = copy.deepcopy(net).switch_to_deploy()
+    assert deployed.state_dict().keys() == net.state_dict().keys()
+    assert_same(net, deployed, images(61, 45), 1e-5)
+    deployed.load_state_dict(net.state_dict())  # nothing was folded, so both have one form
+    net.load_state_dict(deployed.state_dict())
+
+
+def test_synchronised_bns_are_folded_too():
+    net = trained('DynamicDepthwiseConv')
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(net))
+    assert len(norms(synchronised)) == 15
+    assert norms(synchronised.switch_to_deploy()) == []
+    assert_same(net, synchronised, images(61, 45), 1e-4)
+
+
+def test_a_mixer_of_ones_own_keeps_its_layers():
+    @MODELS.register_module(name='DeployTestMixer', force=True)
+    class DoubledNorm(DepthwiseConv):
+        def forward(self, x):
+            return self.bn_in(super().forward(x))  # not behind its convolution alone
+
+    net = trained('DeployTestMixer')
+    deployed = copy.deepcopy(net).switch_to_deploy()
+    assert len(norms(deployed)) == 9  # three a block; those before the MLPs are folded
+    assert_same(net, deployed, images(61, 45), 1e-4)
+
+
+@every_mixer
+def test_switching_is_in_place_and_happens_once(mixer):
+    net = trained(mixer, with_cp=True).train()
+    assert net.switch_to_deploy() is net
+    assert net.deploy and not any(module.training for module in net.modules())
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+    assert net.patch_embed.proj.weight.is_contiguous(memory_format=torch.channels_last)
+    before = copy.deepcopy(net.state_dict())
+    assert net.switch_to_deploy() is net
+    after = net.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_deployed_net_refuses_to_train_and_says_why():
+    net = trained('DepthwiseConv').switch_to_deploy()
+    for train in (net.train, nn.Sequential(net).train):
+        with pytest.raises(
+            RuntimeError, match='deployed and cannot be trained.*BNs are folded.*deploy=True'
+        ) as caught:
+            train()
+        assert '\n' not in str(caught.value)
+    assert net.eval() is net and net.train(False) is net
+
+
+@every_mixer
+@pytest.mark.parametrize('setting', ['classification', 'window_padding'])
+def test_a_net_built_deployed_takes_the_weights_of_one(mixer, setting):
+    deployed = trained(mixer, **SETTINGS[setting]).switch_to_deploy()
+    built = DWNet(ARCH, mixer, deploy=True, **SETTINGS[setting])
+    assert not built.training
+    built.load_state_dict(deployed.state_dict())
+    assert_same(deployed, built, images(61, 45), 1e-6)
+    whole, other = nn.ModuleDict(dict(backbone=deployed)), nn.ModuleDict(dict(backbone=built))
+    other.load_state_dict(whole.state_dict())
+
+
+@every_mixer
+def test_weights_of_the_other_form_are_refused_in_one_line(mixer):
+    training, deployed = trained(mixer), trained(mixer).switch_to_deploy()
+    for prefix in ('', 'backbone.'):
+        for net, other, words in (
+            (deployed, training, r'^DWNet\(.* is deployed.*tools/model_converters/deploy.py'),
+            (training, deployed, 'is of a deployed net.*DWNet.* is not deployed.*deploy=True'),
+        ):
+            state_dict = {prefix + key: value for key, value in other.state_dict().items()}
+            with pytest.raises(ValueError, match=words) as caught:
+                load_state_dict(nn.ModuleDict(dict(backbone=net)) if prefix else net, state_dict, strict=False)
+            assert '\n' not in str(caught.value)
