@@ -23,6 +23,10 @@ from .deploy import check_same_form, fold_block
 from .layers import Block, PatchEmbed, PatchMerging
 from .state import check_state_dict, take_backbone
 
+# What a deployed net on a CPU works through at once, 8 images of 224 x 224. Whole, a batch of 64 takes 40 % more
+# time an image than one of 8: its maps leave the cache, and so much memory is asked of the system anew every time.
+PIXELS_AT_ONCE = 8 * 224 * 224
+
 
 @MODELS.register_module()
 class DWNet(BaseModule):
@@ -125,6 +129,13 @@ class DWNet(BaseModule):
         Args:
             x: images, (B, in_channels, H, W), any H and W.
         """
+        at_once = max(1, PIXELS_AT_ONCE // max(x.shape[2] * x.shape[3], 1))
+        if self.deploy and x.device.type == 'cpu' and len(x) > at_once and not torch.compiler.is_compiling():
+            parts = [self._forward(part) for part in x.split(at_once)]
+            return tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.patch_embed(x)
         outs = []
         for i, stage in enumerate(self.stages):

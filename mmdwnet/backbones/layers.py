@@ -16,7 +16,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from ..mixers.norm import LayerNorm2d, build_norm
-from ..ops import pointwise_linear
+from ..ops import pointwise_linear, pointwise_mlp
 
 
 class PatchEmbed(nn.Module):
@@ -65,8 +65,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(ratio * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = pointwise_linear(x, self.fc1.weight, self.fc1.bias, gelu=True)  # (B, 4C, H, W)
-        return pointwise_linear(hidden, self.fc2.weight, self.fc2.bias)
+        return pointwise_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
 
 
 class Block(nn.Module):

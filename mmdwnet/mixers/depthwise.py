@@ -168,7 +168,7 @@ class _DynamicAggregation(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             pooled = x.mean((2, 3), keepdim=True, dtype=self.reduce.weight.dtype)  # (B, C, 1, 1)
             hidden = F.relu(self.bn(self.reduce(pooled)), inplace=True)  # (B, C / r, 1, 1)
-        kernels = F.linear(hidden.flatten(1), self.expand.weight.flatten(1), self.expand.bias)  # (B, C*K*K)
+        kernels = self.expand(hidden).flatten(1)  # (B, C*K*K)
         sides = (self.kernel_size, self.kernel_size)
         kernels = kernels.unflatten(1, (x.shape[1], *sides))  # (B, C, K, K): channel-major, then row and column
         return dynamic_depthwise_conv2d(x, kernels.to(x.dtype), self.bias.to(x.dtype), self.impl)

@@ -11,7 +11,7 @@ from .depthwise import (
     inhomogeneous_depthwise_conv2d,
 )
 from .implementations import available_impls, check_impl
-from .pointwise import pointwise_linear
+from .pointwise import pointwise_linear, pointwise_mlp
 
 __all__ = [
     'available_impls',
@@ -21,4 +21,5 @@ __all__ = [
     'generated_depthwise_conv2d',
     'inhomogeneous_depthwise_conv2d',
     'pointwise_linear',
+    'pointwise_mlp',
 ]

@@ -1,10 +1,14 @@
-"""A Linear over the channels of every position of a map, and the GELU behind it, the fast way on each device.
+"""A Linear over the channels of every position of a map, and an MLP of two, the fast way on each device.
 
-On a CPU both halves of an MLP run as 1x1 convolutions, which torch gives to oneDNN. `F.linear` in float32 goes to
-MKL's `sgemm`, which reaches less than half of that on CPUs of other makers (118 against 264 thousand million
-multiply-adds a second, measured on two cores of an AMD EPYC with AVX-512). Where no gradient is asked for, oneDNN
-applies the GELU while the result is still in the cache; alone it took a fifth of the time of DWNet-T in bfloat16.
-`torch.compile` fuses by itself and is given the two operations.
+On a CPU they run as 1x1 convolutions, which torch gives to oneDNN. `F.linear` in float32 goes to MKL's `sgemm`,
+which reaches less than half of that on CPUs of other makers (118 against 264 thousand million multiply-adds a
+second, measured on two cores of an AMD EPYC with AVX-512).
+
+The hidden map of an MLP is four times its input. In inference on a CPU it is made a piece at a time, so that it
+stays in the cache, and oneDNN applies the GELU while it writes it; GELU alone took a fifth of the time of DWNet-T
+in bfloat16. In training it is kept once, before the GELU, and the GELU is computed again in the backward pass: a
+fifth less memory for the activations of a network. `torch.compile` does both by itself and is given the plain
+operations.
 """
 
 from __future__ import annotations
@@ -18,39 +22,96 @@ from .library import autocast_together
 _FUSED = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)  # torch's own, made for its compiler
 
 
-def pointwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> Tensor:
-    """`linear` over the channels of every position, and the exact GELU (with erf) if asked for.
+# Elements of the hidden map that are made at once, 10 MB in float32: stays in the last cache of two cores.
+HIDDEN_ELEMENTS = 2_500_000
+
+
+def pointwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear` over the channels of every position.
 
     Args:
         x: features, (B, C_in, H, W); channels_last memory, or the map is copied.
         weight: (C_out, C_in).
         bias: (C_out,) or None.
-        gelu: whether a GELU follows.
 
     Returns:
         Tensor (B, C_out, H, W), in channels_last memory.
     """
-    if x.device.type != 'cpu':
-        x = F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)  # (B, C_out, H, W)
-        return F.gelu(x) if gelu else x
-    weight = weight[:, :, None, None]  # (C_out, C_in, 1, 1)
-    if gelu and _asks_no_gradient(x, weight, bias) and not _is_traced() and x.numel():
-        cast = autocast_together('cpu', x, weight, bias)
-        if _FUSED is not None and _onednn_takes(*cast):
-            return _FUSED(*cast, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
-    x = F.conv2d(x, weight, bias)
-    return F.gelu(x) if gelu else x
+    if x.device.type == 'cpu':
+        return F.conv2d(x, weight[:, :, None, None], bias)
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)  # (B, C_out, H, W)
 
 
-def _asks_no_gradient(*tensors: Tensor | None) -> bool:
-    return not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
+def pointwise_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    """Two Linear layers over the channels of every position, the exact GELU (with erf) between them.
+
+    Args:
+        x: features, (B, C, H, W); channels_last memory, or the map is copied.
+        weight1, bias1: (C_hidden, C), (C_hidden,).
+        weight2, bias2: (C_out, C_hidden), (C_out,).
+
+    Returns:
+        Tensor (B, C_out, H, W), in channels_last memory.
+    """
+    layers = weight1, bias1, weight2, bias2
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return pointwise_linear(F.gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *layers)):
+        hidden = pointwise_linear(x, weight1, bias1)
+        return _GeluLinear.apply(*autocast_together(x.device.type, hidden, weight2, bias2))
+    if x.device.type == 'cpu' and x.numel():
+        return _mlp_in_pieces(*autocast_together('cpu', x, *layers))
+    return pointwise_linear(F.gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
 
 
-def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+class _GeluLinear(torch.autograd.Function):
+    """`pointwise_linear(gelu(x), weight, bias)` that keeps x and not gelu(x)."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return pointwise_linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        grad_activated, grad_weight, grad_bias = _linear_gradients(grad, F.gelu(x), weight)
+        return torch.ops.aten.gelu_backward(grad_activated, x), grad_weight, grad_bias
 
 
-def _onednn_takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    if not torch.backends.mkldnn.is_available() or {t.dtype for t in (weight, bias) if t is not None} != {x.dtype}:
+def _linear_gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias of `pointwise_linear`."""
+    if x.device.type == 'cpu':
+        kernel, sizes = weight[:, :, None, None], ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+        gradients = torch.ops.aten.convolution_backward(grad, x, kernel, [len(weight)], *sizes, [True] * 3)
+        return gradients[0], gradients[1].flatten(1), gradients[2]
+    grad, x = grad.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)  # (B, H, W, C)
+    rows = grad.flatten(0, 2)  # (B*H*W, C_out)
+    return (grad @ weight).permute(0, 3, 1, 2), rows.t() @ x.flatten(0, 2), rows.sum(0)
+
+
+def _mlp_in_pieces(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    fused = _onednn_takes(x, weight1, bias1)
+    batch, channels, height, width = x.shape
+    positions = batch * height * width
+    out = x.new_empty(batch, height, width, len(weight2))
+    # the positions of all images as the rows of one image: (1, C, B*H*W, 1) in channels_last memory
+    rows = x.permute(0, 2, 3, 1).reshape(1, positions, 1, channels).permute(0, 3, 1, 2)
+    at_once = max(1, HIDDEN_ELEMENTS // len(weight1))
+    pieces = -(-positions // at_once)
+    at_once = -(-positions // pieces)  # of equal length
+    for part, into in zip(rows.split(at_once, 2), out.view(positions, -1).split(at_once), strict=True):
+        if fused:
+            kernel = weight1[:, :, None, None]
+            hidden = _FUSED(part, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
+        else:
+            hidden = F.gelu(pointwise_linear(part, weight1, bias1))
+        result = pointwise_linear(hidden, weight2, bias2)  # (1, C_out, positions, 1)
+        into.copy_(result[0, :, :, 0].t())
+    return out.permute(0, 3, 1, 2)
+
+
+def _onednn_takes(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    if _FUSED is None or not torch.backends.mkldnn.is_available() or {weight.dtype, bias.dtype} != {x.dtype}:
         return False
     return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdwnet import DWNet
+from mmdwnet.backbones import dwnet
 from mmdwnet.mixers import DepthwiseConv
 from mmdwnet.registry import MODELS
 
@@ -125,6 +126,22 @@ def test_a_mixer_of_ones_own_keeps_its_layers():
     deployed = copy.deepcopy(net).switch_to_deploy()
     assert len(norms(deployed)) == 9  # three a block; those before the MLPs are folded
     assert_same(net, deployed, images(61, 45), 1e-4)
+
+
+@every_mixer
+def test_a_large_batch_is_worked_through_in_parts(mixer, monkeypatch):
+    """Parts of three images and a rest give the maps of one pass."""
+    net = trained(mixer, **DENSE).switch_to_deploy()
+    x = images(40, 36, batch=7)
+    with torch.no_grad():
+        whole = net(x)
+        monkeypatch.setattr(dwnet, 'PIXELS_AT_ONCE', 3 * 40 * 36)
+        sizes = []
+        net.patch_embed.register_forward_hook(lambda module, inputs, out: sizes.append(len(out)))
+        parts = net(x)
+    assert sizes == [3, 3, 1]
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 @every_mixer

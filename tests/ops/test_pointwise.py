@@ -1,55 +1,94 @@
-"""The Linear over channels: what `F.linear` and `F.gelu` compute, fused or not."""
+"""The Linear and the MLP over channels: what `F.linear` and `F.gelu` compute, in pieces or not."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mmdwnet.ops import pointwise_linear
+from mmdwnet.ops import pointwise, pointwise_linear, pointwise_mlp
+
+# float32: other orders of some ten products, another erf. Half precision: the rounding of the hidden map, twice
+TOLERANCES = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 
-def plain(x, weight, bias, gelu):
-    out = F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
-    return F.gelu(out) if gelu else out
+def plain_linear(x, weight, bias):
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def plain_mlp(x, weight1, bias1, weight2, bias2):
+    return plain_linear(F.gelu(plain_linear(x, weight1, bias1)), weight2, bias2)
 
 
 def inputs(dtype=torch.float32, size=(2, 6, 5, 7)):
+    """A map and the weights of an MLP."""
     gen = torch.Generator().manual_seed(0)
-    shapes = (size, (11, size[1]), (11,))
-    x, weight, bias = (torch.randn(shape, generator=gen).to(dtype) for shape in shapes)
-    return x.contiguous(memory_format=torch.channels_last), weight, bias
+    shapes = (size, (11, size[1]), (11,), (4, 11), (4,))
+    x, *layers = (torch.randn(shape, generator=gen, dtype=torch.float64).to(dtype) for shape in shapes)
+    return [x.contiguous(memory_format=torch.channels_last), *layers]
 
 
-# float32: another order of 6 products, another erf. Half precision: its rounding, before and after the GELU
-TOLERANCES = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+def assert_close(out, expected):
+    tolerance = TOLERANCES[out.dtype] * expected.abs().max().item()
+    torch.testing.assert_close(out.double(), expected.double(), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize('dtype', TOLERANCES)
 @pytest.mark.parametrize('with_bias', [True, False])
-@pytest.mark.parametrize('gelu', [True, False])
-def test_equals_linear_and_gelu(gelu, with_bias, dtype):
-    x, weight, bias = inputs(dtype)
+def test_a_linear(with_bias, dtype):
+    x, weight, bias, *_ = inputs(dtype)
     bias = bias if with_bias else None
-    expected = plain(x.double(), weight.double(), None if bias is None else bias.double(), gelu)
-    for grad in (True, False):
-        weight = weight.requires_grad_(grad)
-        out = pointwise_linear(x, weight, bias, gelu)
-        assert out.dtype == dtype and out.is_contiguous(memory_format=torch.channels_last)
-        torch.testing.assert_close(
-            out.double(), expected, rtol=0, atol=TOLERANCES[dtype] * expected.abs().max().item()
-        )
+    out = pointwise_linear(x, weight, bias)
+    assert out.dtype == dtype and out.is_contiguous(memory_format=torch.channels_last)
+    assert_close(out, plain_linear(x.double(), weight.double(), None if bias is None else bias.double()))
 
 
-@pytest.mark.parametrize('gelu', [True, False])
-def test_gradients(gelu):
-    x, weight, bias = (tensor.requires_grad_() for tensor in inputs(torch.float64, (2, 3, 2, 3)))
-    assert torch.autograd.gradcheck(lambda *args: pointwise_linear(*args, gelu=gelu), (x, weight, bias))
+@pytest.mark.parametrize('elements', [1, 11 * 8, 10**6])
+@pytest.mark.parametrize('dtype', TOLERANCES)
+def test_an_mlp_in_pieces_of_any_size_and_in_training(dtype, elements, monkeypatch):
+    monkeypatch.setattr(pointwise, 'HIDDEN_ELEMENTS', elements)
+    arguments = inputs(dtype)
+    expected = plain_mlp(*(argument.double() for argument in arguments))
+    out = pointwise_mlp(*arguments)
+    assert out.dtype == dtype and out.is_contiguous(memory_format=torch.channels_last)
+    assert_close(out, expected)
+    trained = pointwise_mlp(*(argument.requires_grad_() for argument in arguments))
+    assert trained.requires_grad and trained.is_contiguous(memory_format=torch.channels_last)
+    assert_close(trained.detach(), expected)
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_gradients_are_those_of_the_plain_operations(layout):
+    arguments = [argument.requires_grad_() for argument in inputs()]
+    cotangent = torch.randn(2, 4, 5, 7).contiguous(memory_format=layout)
+    got = torch.autograd.grad(pointwise_mlp(*arguments), arguments, cotangent)
+    for ours, theirs in zip(got, torch.autograd.grad(plain_mlp(*arguments), arguments, cotangent), strict=True):
+        assert_close(ours, theirs)
+
+
+def test_first_and_second_derivatives_in_float64():
+    arguments = [argument.requires_grad_() for argument in inputs(torch.float64, (2, 3, 1, 2))]
+    assert torch.autograd.gradcheck(pointwise_mlp, arguments)
+    assert torch.autograd.gradgradcheck(pointwise_mlp, arguments)
+
+
+def test_the_hidden_map_is_kept_once():
+    """Before the GELU; the other large thing that is kept is the input."""
+    arguments = [argument.requires_grad_() for argument in inputs()]
+    kept = {}
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t), lambda t: t):
+        pointwise_mlp(*arguments)
+    assert sum(tensor.numel() for tensor in kept.values() if tensor.shape[2:] == (5, 7)) == 2 * (6 + 11) * 5 * 7
 
 
 def test_autocast_and_an_empty_batch():
-    x, weight, bias = inputs()
-    with torch.autocast('cpu', torch.bfloat16), torch.no_grad():
-        out = pointwise_linear(x, weight, bias, gelu=True)
-    assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out.float(), plain(x, weight, bias, True), rtol=0, atol=5e-2)
+    arguments = inputs()
+    expected = plain_mlp(*arguments)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = pointwise_mlp(*arguments)
+        trained = pointwise_mlp(*(argument.requires_grad_() for argument in arguments))
+    for half in (out, trained):
+        assert half.dtype == torch.bfloat16
+        assert_close(half.detach(), expected)
+    trained.float().sum().backward()
+    assert {argument.grad.dtype for argument in arguments} == {torch.float32}
     with torch.no_grad():
-        assert pointwise_linear(x[:0], weight, bias, gelu=True).shape == (0, 11, 5, 7)
+        assert pointwise_mlp(arguments[0][:0], *arguments[1:]).shape == (0, 4, 5, 7)
