@@ -28,11 +28,11 @@ def available_impls(device: str | torch.device = 'cpu') -> tuple[str, ...]:
     return tuple(impl for impl in IMPLS if obstacle(impl, torch.device(device)) is None)
 
 
-def obstacle(impl: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str | None:
+def obstacle(impl: str, device: torch.device) -> str | None:
     """Why an implementation cannot run, in a few words, or None if it can."""
     if impl == 'compiled':
         return compiled.obstacle(device)
-    return triton_kernels.obstacle(device, dtype) if impl == 'triton' else None
+    return triton_kernels.obstacle(device) if impl == 'triton' else None
 
 
 def check_impl(impl: str) -> None:
@@ -57,11 +57,16 @@ def find(op: str, impl: str, x: Tensor) -> Callable:
     Raises:
         RuntimeError: a named implementation cannot run here; the message says why.
     """
+    kind, direction = op.split('_')[0], 'backward' if op.endswith('_backward') else 'forward'
     if impl == 'auto':
-        impl = 'triton' if x.is_cuda and obstacle('triton', x.device, x.dtype) is None else 'tiled'
+        impl = 'triton' if x.is_cuda and _obstacle_of('triton', kind, x) is None else 'tiled'
     else:
-        reason = obstacle(impl, x.device, x.dtype)
+        reason = _obstacle_of(impl, kind, x)
         if reason is not None:
             raise RuntimeError(f"{op}: impl={impl!r} cannot run here: {reason}; impl='auto' chooses one that can")
-    kind, direction = op.split('_')[0], 'backward' if op.endswith('_backward') else 'forward'
     return getattr(_FUNCTIONS[impl], f'{kind}_{direction}')
+
+
+def _obstacle_of(impl: str, kind: str, x: Tensor) -> str | None:
+    reason = obstacle(impl, x.device)
+    return triton_kernels.gap(kind, x.dtype) if reason is None and impl == 'triton' else reason

@@ -25,7 +25,7 @@ STRIP_ROWS = 64
 
 def depthwise_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x (B, C, H, W), weight (C, 1, K, K) -> (B, C, H, W), in the memory layout of x."""
-    return _laid_out(_convolve(x, weight, bias), x)
+    return laid_out(_convolve(x, weight, bias), x)
 
 
 def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor,
     grad_weight = torch.zeros(weight.shape, dtype=sum_dtype(x), device=x.device)
     for image in range(x.shape[0]):
         grad_weight += _kernel_gradient(grad[image], x[image], weight.shape[-1])
-    grad_x = _laid_out(_convolve(grad, weight.flip(2, 3), None), x)
+    grad_x = laid_out(_convolve(grad, weight.flip(2, 3), None), x)
     return grad_x, torch.empty_like(weight).copy_(grad_weight)
 
 
@@ -59,7 +59,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=x.shape[1])
 
 
-def _laid_out(result: Tensor, like: Tensor) -> Tensor:
+def laid_out(result: Tensor, like: Tensor) -> Tensor:
     """The result in the memory layout of a tensor of its shape: as it is, where torch chose that layout."""
     strides = torch.empty_like(like, device='meta').stride()
     return result if result.stride() == strides else torch.empty_like(like).copy_(result)
