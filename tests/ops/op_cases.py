@@ -44,9 +44,7 @@ def results(call: Callable, arguments: list[Tensor], channels_last_gradient: boo
     # as views: requires_grad on a copy that keeps the strides, for the memory layout is a part of the case
     leaves = [argument.detach().requires_grad_() for argument in arguments]
     out = call(*leaves)
-    cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64).to(
-        out.dtype
-    )
+    cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64).to(out)
     if channels_last_gradient:
         cotangent = cotangent.contiguous(memory_format=torch.channels_last)
     grads = torch.autograd.grad(out, leaves, cotangent, allow_unused=True)
