@@ -92,11 +92,12 @@ class Maps:
         for images in self.images():
             yield from self.strips(images)
 
-    def _buffer(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """A tensor of this shape in memory that stays; zeroed when it is new."""
+    def _buffer(self, name: str, *shape: int, dtype: torch.dtype | None = None, zeroed: bool = False) -> Tensor:
+        """A tensor of this shape in memory that stays for all tiles; zeroed when it is new, if asked for."""
         size = prod(shape)
         if name not in self._buffers or self._buffers[name].numel() < size:
-            self._buffers[name] = torch.zeros(size, dtype=dtype or self.dtype, device=self.device)
+            make = torch.zeros if zeroed else torch.empty
+            self._buffers[name] = make(size, dtype=dtype or self.dtype, device=self.device)
         return self._buffers[name][:size].view(shape)
 
     def _inner(self, flat: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ class Maps:
         """The tile's images with their margins, (n, G, c, L); made once for all strips of an image."""
         length = (self.height + 2 * self.margin) * self.row + 2 * self.margin
         images = tile.last - tile.first
-        flat = self._buffer('x', images, self.groups, self.channels // self.groups, length)
+        flat = self._buffer('x', images, self.groups, self.channels // self.groups, length, zeroed=True)
         if tile.top == 0:
             self._inner(flat).copy_(x[tile.first : tile.last])  # the margins are zero since the buffer was made
         return flat
@@ -130,7 +131,7 @@ class Maps:
     def flat_kernels(self, weight: Tensor, tile: Tile) -> Tensor:
         """The tile's part of (B, G, K, K, H, W) as (n, G, K*K, T)."""
         part = tile.of(weight).flatten(2, 3)  # (n, G, K*K, rows, W), a view: K, K lie as one axis
-        kernels = self._buffer('kernels', *part.shape[:4], self.row)
+        kernels = self._buffer('kernels', *part.shape[:4], self.row, zeroed=True)  # finite between the rows
         kernels[..., : self.width].copy_(part)
         return kernels.flatten(3)
 
