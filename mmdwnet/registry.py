@@ -4,8 +4,10 @@ A config of any OpenMMLab library names what lives here by that scope, `type='mm
 imports this file by itself when it meets the scope, and `locations` say which modules hold the entries.
 """
 
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
 
 # token mixers, backbones and norm layers
@@ -21,4 +23,18 @@ METRICS = Registry(
     parent=MMENGINE_METRICS,
     scope='mmdwnet',
     locations=['mmdwnet.evaluation'],
+)
+
+HOOKS = Registry(
+    'hook',
+    parent=MMENGINE_HOOKS,
+    scope='mmdwnet',
+    locations=['mmdwnet.engine.amp', 'mmdwnet.engine.nonfinite'],
+)
+
+OPTIM_WRAPPERS = Registry(
+    'optim wrapper',
+    parent=MMENGINE_OPTIM_WRAPPERS,
+    scope='mmdwnet',
+    locations=['mmdwnet.engine.amp'],
 )

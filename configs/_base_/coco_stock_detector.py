@@ -5,7 +5,12 @@ other may not set the same key, so the pipeline, the optimizer and the schedule 
 which the config says where to put.
 """
 
-_base_ = ['./models/dwnet_pyramid.py', './datasets/multi_scale_crop.py', './schedules/coco_adamw.py']
+_base_ = [
+    './models/dwnet_pyramid.py',
+    './datasets/multi_scale_crop.py',
+    './schedules/coco_adamw.py',
+    './non_finite_guard.py',
+]
 
 custom_imports = dict(imports=['mmdwnet'], allow_failed_imports=False)
 randomness = dict(seed=0, diff_rank_seed=True)

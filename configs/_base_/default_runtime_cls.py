@@ -4,7 +4,7 @@ From the official main.py (recipe: seed 0 + rank, cuDNN benchmark on). The relea
 the checkpoint of every epoch; the last three are kept here.
 """
 
-_base_ = 'mmpretrain::_base_/default_runtime.py'
+_base_ = ['mmpretrain::_base_/default_runtime.py', './non_finite_guard.py']
 
 custom_imports = dict(imports=['mmdwnet'], allow_failed_imports=False)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

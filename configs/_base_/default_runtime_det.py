@@ -3,7 +3,7 @@
 The last three checkpoints are kept, where the stock runtime keeps one per epoch.
 """
 
-_base_ = 'mmdet::_base_/default_runtime.py'
+_base_ = ['mmdet::_base_/default_runtime.py', './non_finite_guard.py']
 
 custom_imports = dict(imports=['mmdwnet'], allow_failed_imports=False)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

@@ -20,4 +20,4 @@ _base_ = [
 ]
 
 train_dataloader = dict(batch_size=128)
-optim_wrapper = dict(type='AmpOptimWrapper')
+optim_wrapper = dict(type='mmdwnet.AmpOptimWrapper')

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 
 from ..checkpoints import register_loaders
 from ..errors import UserError
+from .amp import AMP_DTYPES, add_amp_test, set_amp
 from .config import DATALOADERS, load_config, task_of
 from .distributed import leave_process_group, prepare_cpu_run
 from .preflight import check_config
@@ -34,7 +35,7 @@ def train_parser() -> argparse.ArgumentParser:
         const='auto',
         help='resume from this checkpoint, or, without a value, from the latest one in the work directory',
     )
-    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision, in bfloat16')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument(
         '--auto-scale-lr',
@@ -51,7 +52,7 @@ def test_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Score a checkpoint, with the metrics that its config names.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
-    parser.add_argument('--amp', action='store_true', help='test with automatic mixed precision')
+    parser.add_argument('--amp', action='store_true', help='test with automatic mixed precision, in bfloat16')
     parser.add_argument(
         '--out',
         help='where the predictions go: a .pkl file (classification, detection) or a folder of label maps '
@@ -73,6 +74,7 @@ def test_parser() -> argparse.ArgumentParser:
 
 
 def _add_common_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--amp-dtype', choices=AMP_DTYPES, help='--amp, in this type')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; default work_dirs/<name of the config>')
     parser.add_argument(
         '--trust-checkpoint',
@@ -105,9 +107,8 @@ def train(args: argparse.Namespace) -> None:
     cfg = _common_config(args)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.amp or args.amp_dtype:
+        set_amp(cfg.optim_wrapper, args.amp_dtype)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size to scale from')
@@ -119,7 +120,11 @@ def train(args: argparse.Namespace) -> None:
         _set_in_dataloaders(cfg, 'persistent_workers', False)
     check_config(cfg, 'train')
     runner = _build_runner(cfg)
-    runner.train()
+    try:
+        runner.train()
+    except UserError:  # raised on all processes alike
+        leave_process_group()
+        raise
     leave_process_group()
 
 
@@ -140,8 +145,8 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     check_config(cfg, 'test')
     if args.tta:
         _augment(cfg, task)
-    if args.amp:
-        cfg.test_cfg.fp16 = True
+    if args.amp or args.amp_dtype:
+        add_amp_test(cfg, args.amp_dtype)
     if args.show or args.show_dir:
         _draw(cfg, task, args)
     if args.out and args.out_item == 'pred' and task == 'seg':

@@ -16,6 +16,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from ..backbones import DWNet
 from ..errors import UserError
 from ..registry import MODELS
+from .amp import AMP_DTYPES, AMP_WRAPPER, check_amp_dtype
 from .checkpoint_checks import check_checkpoints
 from .config import task_of
 from .data_checks import check_dataloader, check_evaluator
@@ -42,6 +43,11 @@ def check_config(cfg: Config, phase: str) -> None:
     backbone = check_backbone(cfg.model.backbone)
     if backbone is not None:
         _check_channels(cfg.model, backbone)
+        if backbone.deploy and phase == 'train':
+            raise UserError(
+                'model.backbone.deploy=True is for inference, with the BNs folded away: train without it, and '
+                'deploy the result with tools/model_converters/deploy.py'
+            )
     rank, world_size = rank_and_world_size(cfg.get('launcher', 'none'))
     if phase == 'train':
         _check_amp(cfg)
@@ -114,10 +120,14 @@ def _check_channels(model: dict, backbone: DWNet) -> None:
 
 
 def _check_amp(cfg: Config) -> None:
-    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type') == AMP_WRAPPER:
+        check_amp_dtype(wrapper.get('dtype', AMP_DTYPES[0]), get_device())
+    elif wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise UserError(
-            'the config trains with automatic mixed precision, which needs a GPU, and none was found: add '
-            '--cfg-options optim_wrapper.type=OptimWrapper to train in float32 on the CPU'
+            "the config trains in mixed precision with mmengine's AmpOptimWrapper, which needs a GPU, and none "
+            'was found: add --amp, which takes the one of this project, or --cfg-options '
+            'optim_wrapper.type=OptimWrapper to train in float32'
         )
 
 

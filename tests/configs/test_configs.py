@@ -36,6 +36,8 @@ from config_tools import (
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS
 
+from mmdwnet.engine.nonfinite import NonFiniteGuard
+
 TINY = [leaf for leaf in LEAVES if re.search('-(nano|tiny)_', leaf)]
 DETECTORS = ('MaskRCNN', 'CascadeRCNN', 'ATSS', 'RepPointsDetector', 'SparseRCNN')
 TASKS = {'ImageClassifier': 'cls', 'EncoderDecoder': 'seg', **dict.fromkeys(DETECTORS, 'det')}
@@ -117,6 +119,7 @@ def test_builds(config, how, tmp_path, monkeypatch):
     runner = fast_runner(cfg, tmp_path)
     build_training(runner)
     assert isinstance(runner.optim_wrapper.optimizer, torch.optim.AdamW)
+    assert any(isinstance(hook, NonFiniteGuard) for hook in runner.hooks)
     assert runner.param_schedulers
     for name in LOADERS:
         dataset = DATASETS.build(dict(cfg[name].dataset, lazy_init=True))

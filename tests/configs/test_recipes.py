@@ -86,7 +86,7 @@ def test_imagenet_recipe(model):
     gpus = int(IMAGENET[model].split('xb')[0].rsplit('_', 1)[1])
     assert gpus * batch * accumulation == 1024
     wrapper = cfg.optim_wrapper
-    assert wrapper.type == ('AmpOptimWrapper' if amp else 'OptimWrapper')
+    assert wrapper.type == ('mmdwnet.AmpOptimWrapper' if amp else 'OptimWrapper')
     assert wrapper.get('accumulative_counts', 1) == accumulation
     assert wrapper.clip_grad == dict(max_norm=5.0)
     assert adamw(cfg) == dict(type='AdamW', lr=1e-3, weight_decay=0.05, eps=1e-8, betas=(0.9, 0.999))
@@ -180,7 +180,7 @@ def test_22k_recipe(stage, model):
     assert tree[model].endswith(f'_8xb64-accum{accumulation}_{"in22k" if classes == 21841 else "in1k"}.py')
     assert (cfg.train_dataloader.batch_size, cfg.train_dataloader.drop_last) == (64, True)
     wrapper = cfg.optim_wrapper
-    assert (wrapper.type, wrapper.accumulative_counts) == ('AmpOptimWrapper', accumulation)
+    assert (wrapper.type, wrapper.accumulative_counts) == ('mmdwnet.AmpOptimWrapper', accumulation)
     assert wrapper.clip_grad == dict(max_norm=5.0)
     lr = pytest.approx(base_lr * batch / 512)
     assert adamw(cfg) == dict(type='AdamW', lr=lr, weight_decay=decay, eps=1e-8, betas=(0.9, 0.999))
@@ -259,7 +259,7 @@ def test_coco_recipe(tree, model):
 
 
 def check_coco_optimizer(cfg):
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.type == 'mmdwnet.AmpOptimWrapper'
     assert 'clip_grad' not in cfg.optim_wrapper
     assert adamw(cfg) == dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05)
     keys = cfg.optim_wrapper.paramwise_cfg.custom_keys

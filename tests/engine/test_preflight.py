@@ -229,6 +229,7 @@ class TestBackbone:
         ('option', 'value', 'match'),
         [
             ('arch', 'huge', "model.backbone: unknown arch 'huge'"),
+            ('deploy', True, 'model.backbone.deploy=True is for inference'),
             ('mixer', 'Conv7', "model.backbone: unknown mixer 'Conv7': expected one of"),
             ('mixer', dict(type='DepthwiseConv', kernel_size=4), 'kernel_size must be an odd .* got 4'),
             (

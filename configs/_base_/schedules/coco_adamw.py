@@ -6,7 +6,7 @@ of the blocks, called `bn*`, and all biases decay.
 """
 
 adamw_amp = dict(
-    type='AmpOptimWrapper',
+    type='mmdwnet.AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(
         custom_keys={

@@ -10,7 +10,7 @@ multiplies the two, which ends the warm-up 0.8 % lower.
 
 _base_ = './imagenet_bs1024_adamw_300e.py'
 
-optim_wrapper = dict(type='AmpOptimWrapper', accumulative_counts=8)
+optim_wrapper = dict(type='mmdwnet.AmpOptimWrapper', accumulative_counts=8)
 train_cfg = dict(max_epochs=90)
 param_scheduler = [
     dict(

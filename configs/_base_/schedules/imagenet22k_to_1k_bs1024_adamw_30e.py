@@ -9,7 +9,7 @@ below Swin's.
 _base_ = './imagenet_bs1024_adamw_300e.py'
 
 optim_wrapper = dict(
-    type='AmpOptimWrapper', accumulative_counts=2, optimizer=dict(lr=2e-5 * 1024 / 512, weight_decay=1e-8)
+    type='mmdwnet.AmpOptimWrapper', accumulative_counts=2, optimizer=dict(lr=2e-5 * 1024 / 512, weight_decay=1e-8)
 )
 train_cfg = dict(max_epochs=30)
 param_scheduler = [
