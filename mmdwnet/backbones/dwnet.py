@@ -129,11 +129,13 @@ class DWNet(BaseModule):
         Args:
             x: images, (B, in_channels, H, W), any H and W.
         """
+        # a traced net must not depend on the size of the batch that it was traced with
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if traced or not self.deploy or x.device.type != 'cpu':
+            return self._forward(x)
         at_once = max(1, PIXELS_AT_ONCE // max(x.shape[2] * x.shape[3], 1))
-        if self.deploy and x.device.type == 'cpu' and len(x) > at_once and not torch.compiler.is_compiling():
-            parts = [self._forward(part) for part in x.split(at_once)]
-            return tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
-        return self._forward(x)
+        parts = [self._forward(part) for part in x.split(at_once)]
+        return parts[0] if len(parts) == 1 else tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
 
     def _forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.patch_embed(x)

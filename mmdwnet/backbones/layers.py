@@ -16,7 +16,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from ..mixers.norm import LayerNorm2d, build_norm
-from ..ops import pointwise_linear, pointwise_mlp
+from ..ops import is_plain, pointwise_linear, pointwise_mlp
 
 
 class PatchEmbed(nn.Module):
@@ -53,6 +53,8 @@ class PatchMerging(nn.Module):
         x = pad_to_multiple(x, 2).permute(0, 2, 3, 1)  # (B, H, W, C)
         neighbours = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         x = self.norm(torch.cat(neighbours, -1))  # (B, H / 2, W / 2, 4C)
+        if not is_plain(self.reduction, nn.Linear):
+            return self.reduction(x).permute(0, 3, 1, 2)
         return pointwise_linear(x.permute(0, 3, 1, 2), self.reduction.weight)  # (B, 2C, H / 2, W / 2)
 
 
@@ -65,6 +67,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(ratio * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not (is_plain(self.fc1, nn.Linear) and is_plain(self.fc2, nn.Linear)):
+            return self.fc2(F.gelu(self.fc1(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
         return pointwise_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
 
 

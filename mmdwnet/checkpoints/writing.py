@@ -31,6 +31,8 @@ def check_target(
         raise UserError(f'{target}: there is no folder {path.parent}; make it first')
     if path.resolve() in [Path(source).expanduser().resolve() for source in sources]:
         raise UserError(f'{target} is what it would be made from: expected the name of another file')
+    if path.is_dir():
+        raise UserError(f'{target} is a folder: expected the name of a file')
     if path.exists() and not force:
         raise UserError(f'{target} is there already: choose another name, or --force to overwrite it')
     return path

@@ -20,7 +20,15 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import check_impl, depthwise_conv2d, dynamic_depthwise_conv2d, generated_depthwise_conv2d
+from ..ops import (
+    autocast_off,
+    check_impl,
+    depthwise_conv2d,
+    dynamic_depthwise_conv2d,
+    generated_depthwise_conv2d,
+    inhomogeneous_depthwise_conv2d,
+    is_plain,
+)
 from ..registry import MODELS
 from .norm import build_norm
 
@@ -54,10 +62,11 @@ class DepthwiseConv(_DepthwiseMixer):
         channels: C, of input and output.
         kernel_size: K, odd.
         norm_cfg: the norm after every convolution.
+        impl: of the depth-wise part, 'auto', 'reference' or 'tiled'.
         init_cfg: mmengine initialisation; None keeps torch's defaults, which the recipes want.
 
     Raises:
-        ValueError: an even `kernel_size`.
+        ValueError: an even `kernel_size`; in the forward pass, another `impl`.
     """
 
     def __init__(
@@ -65,11 +74,13 @@ class DepthwiseConv(_DepthwiseMixer):
         channels: int,
         kernel_size: int = 7,
         norm_cfg: dict = dict(type='BN'),
+        impl: str = 'auto',
         init_cfg: dict | None = None,
     ):
         check_kernel_size(kernel_size)
         # The bias is redundant before a BN, but the published checkpoints have it.
         conv = _StaticAggregation(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        conv.impl = impl
         super().__init__(channels, conv, kernel_size, norm_cfg, init_cfg)
 
 
@@ -144,8 +155,10 @@ class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
 class _StaticAggregation(nn.Conv2d):
     """torch's depth-wise convolution, with the faster gradient of `mmdwnet.ops`."""
 
+    impl = 'auto'
+
     def forward(self, x: Tensor) -> Tensor:
-        return depthwise_conv2d(x, self.weight, self.bias)
+        return depthwise_conv2d(x, self.weight, self.bias, self.impl)
 
 
 class _DynamicAggregation(nn.Module):
@@ -165,7 +178,7 @@ class _DynamicAggregation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self._check_batch(x)
         # An error here is one in every position of the image, and float32 costs nothing on one position an image.
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast_off(x.device.type):
             pooled = x.mean((2, 3), keepdim=True, dtype=self.reduce.weight.dtype)  # (B, C, 1, 1)
             hidden = F.relu(self.bn(self.reduce(pooled)), inplace=True)  # (B, C / r, 1, 1)
         kernels = self.expand(hidden).flatten(1)  # (B, C*K*K)
@@ -201,6 +214,9 @@ class _InhomogeneousAggregation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         feature = F.relu(self.bn(self.reduce(x)), inplace=True)  # (B, C / r, H, W)
+        if not is_plain(self.expand, nn.Conv2d):  # an adapter in its place, or a hook: it wants to be called
+            kernels = self.expand(feature).unflatten(1, (self.groups, self.kernel_size, self.kernel_size))
+            return inhomogeneous_depthwise_conv2d(x, kernels, self.impl)
         weight = self.expand.weight.flatten(1)  # (G*K*K, C / r)
         return generated_depthwise_conv2d(
             x, feature, weight, self.expand.bias, self.groups, self.kernel_size, self.impl

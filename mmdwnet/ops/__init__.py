@@ -11,15 +11,18 @@ from .depthwise import (
     inhomogeneous_depthwise_conv2d,
 )
 from .implementations import available_impls, check_impl
-from .pointwise import pointwise_linear, pointwise_mlp
+from .library import autocast_off
+from .pointwise import is_plain, pointwise_linear, pointwise_mlp
 
 __all__ = [
+    'autocast_off',
     'available_impls',
     'check_impl',
     'depthwise_conv2d',
     'dynamic_depthwise_conv2d',
     'generated_depthwise_conv2d',
     'inhomogeneous_depthwise_conv2d',
+    'is_plain',
     'pointwise_linear',
     'pointwise_mlp',
 ]

@@ -1,8 +1,9 @@
 """The multiply-adds of kernels per position as one loop that torch.compile writes and a C++ compiler builds.
 
 `auto` takes it on a CPU when the network itself is compiled; by name it runs in eager mode too. Forward passes
-only: gradients are those of `tiled.py`. The first call of a process takes some 15 seconds, once for float32 and
-once for half precision, whatever the sizes.
+only: gradients are those of `tiled.py`. The first call of a process takes some 15 seconds, and so does the first
+of every other kernel size and dtype; the sizes of the maps do not matter. Beyond torch's limit of such variants in
+a process (8 by default) it runs the same loop uncompiled, and torch says so.
 """
 
 from __future__ import annotations

@@ -88,6 +88,10 @@ def _check_bias(bias: Tensor | None, length: int, op: str, per: str) -> None:
 
 
 def _check_dtypes(x: Tensor, op: str, **others: Tensor | None) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f'{op} needs a floating dtype, got {x.dtype}')
     for name, tensor in others.items():
         if tensor is not None and tensor.dtype != x.dtype:
             raise ValueError(f'{op} needs x and {name} of one dtype, got {x.dtype} and {tensor.dtype}')
+        if tensor is not None and tensor.device != x.device:
+            raise ValueError(f'{op} needs x and {name} on one device, got {x.device} and {tensor.device}')

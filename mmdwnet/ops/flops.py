@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from math import prod
 
 from .library import OPS
+from .pointwise import FUSED
 
 try:
-    from torch.utils.flop_counter import register_flop_formula
+    from torch.utils.flop_counter import flop_registry, register_flop_formula
 except ImportError:  # torch 2.1 counts registered operations of its own only
     register_flop_formula = None
 
@@ -57,7 +58,13 @@ def _generated_backward(
     return 2 * (3 * generating + 2 * applying)  # generated again, then the gradients of feature and generator
 
 
+def _fused(x: Shape, weight: Shape, *args, out_shape: Shape, **kw) -> int:
+    return 2 * prod(out_shape) * prod(weight[1:])
+
+
 if register_flop_formula is not None:
+    if FUSED is not None and FUSED not in flop_registry:  # torch's own op, which it counts as nothing
+        register_flop_formula(FUSED)(_fused)
     for _op, _formula in {
         OPS.depthwise_conv2d: _static,
         OPS.depthwise_conv2d_backward: _static_backward,

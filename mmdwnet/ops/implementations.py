@@ -56,7 +56,12 @@ def find(op: str, impl: str, x: Tensor) -> Callable:
 
     Raises:
         RuntimeError: a named implementation cannot run here; the message says why.
+        ValueError: there is no such implementation, or 'reference', which is no op.
     """
+    if impl != 'auto' and impl not in _FUNCTIONS:
+        raise ValueError(
+            f"{op}: unknown impl {impl!r}: expected 'auto' or one of {', '.join(map(repr, _FUNCTIONS))}"
+        )
     kind, direction = op.split('_')[0], 'backward' if op.endswith('_backward') else 'forward'
     if impl == 'auto':
         impl = 'triton' if x.is_cuda and _obstacle_of('triton', kind, x) is None else 'tiled'

@@ -9,6 +9,7 @@ named, at run time, so that `torch.compile` and `torch.export` see one operation
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -31,6 +32,13 @@ def autocast_together(device_type: str, *tensors: Tensor | None) -> tuple[Tensor
     dtype = _autocast_dtype(device_type)
     half = (torch.float32, torch.bfloat16, torch.float16)
     return tuple(t.to(dtype) if isinstance(t, Tensor) and t.dtype in half else t for t in tensors)
+
+
+def autocast_off(device_type: str) -> contextlib.AbstractContextManager:
+    """A region without autocast, on devices that have it; the meta device has none."""
+    if _autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def _autocast_enabled(device_type: str) -> bool:
@@ -90,8 +98,12 @@ def _gradient_of(op_name: str) -> type[torch.autograd.Function]:
 
     class Gradient(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, *args):
+        def forward(*args):
             return _below_autograd(getattr(OPS, op_name), *args)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
 
         @staticmethod
         def backward(ctx, *grads):
@@ -105,57 +117,67 @@ def _gradient_of(op_name: str) -> type[torch.autograd.Function]:
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, impl):
-        ctx.save_for_backward(x, weight)
-        ctx.impl = impl
+    def forward(x, weight, bias, impl):
         return _below_autograd(OPS.depthwise_conv2d, x, weight, bias, impl)
 
     @staticmethod
+    def setup_context(ctx, inputs, output):
+        _keep(ctx, inputs[:2], inputs[3:])
+
+    @staticmethod
     def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        grad_x, grad_weight = OPS.depthwise_conv2d_backward(grad, x, weight, ctx.impl)
-        return grad_x, grad_weight, _bias_gradient(ctx, grad), None
+        grads = OPS.depthwise_conv2d_backward(grad, *ctx.saved_tensors, *ctx.options)
+        return *grads, _bias_gradient(ctx, grad), None
 
 
 class _Dynamic(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, impl):
-        ctx.save_for_backward(x, weight)
-        ctx.impl = impl
+    def forward(x, weight, bias, impl):
         return _below_autograd(OPS.dynamic_depthwise_conv2d, x, weight, bias, impl)
 
     @staticmethod
+    def setup_context(ctx, inputs, output):
+        _keep(ctx, inputs[:2], inputs[3:])
+
+    @staticmethod
     def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        grad_x, grad_weight = OPS.dynamic_depthwise_conv2d_backward(grad, x, weight, ctx.impl)
-        return grad_x, grad_weight, _bias_gradient(ctx, grad), None
+        grads = OPS.dynamic_depthwise_conv2d_backward(grad, *ctx.saved_tensors, *ctx.options)
+        return *grads, _bias_gradient(ctx, grad), None
 
 
 class _Inhomogeneous(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, impl):
-        ctx.save_for_backward(x, weight)
-        ctx.impl = impl
+    def forward(x, weight, impl):
         return _below_autograd(OPS.inhomogeneous_depthwise_conv2d, x, weight, impl)
 
     @staticmethod
+    def setup_context(ctx, inputs, output):
+        _keep(ctx, inputs[:2], inputs[2:])
+
+    @staticmethod
     def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        return *OPS.inhomogeneous_depthwise_conv2d_backward(grad, x, weight, ctx.impl), None
+        return *OPS.inhomogeneous_depthwise_conv2d_backward(grad, *ctx.saved_tensors, *ctx.options), None
 
 
 class _Generated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, feature, weight, bias, groups, kernel_size, impl):
-        ctx.save_for_backward(x, feature, weight, bias)
-        ctx.sizes, ctx.impl = (groups, kernel_size), impl
+    def forward(x, feature, weight, bias, groups, kernel_size, impl):
         return _below_autograd(OPS.generated_depthwise_conv2d, x, feature, weight, bias, groups, kernel_size, impl)
 
     @staticmethod
+    def setup_context(ctx, inputs, output):
+        _keep(ctx, inputs[:4], inputs[4:])
+
+    @staticmethod
     def backward(ctx, grad):
-        saved = ctx.saved_tensors
-        grads = OPS.generated_depthwise_conv2d_backward(grad, *saved, *ctx.sizes, ctx.impl)
+        grads = OPS.generated_depthwise_conv2d_backward(grad, *ctx.saved_tensors, *ctx.options)
         return *grads, None, None, None
+
+
+def _keep(ctx, tensors: tuple, options: tuple) -> None:
+    """Keep what the gradient op takes beside the gradient: tensors, and what stands behind them."""
+    ctx.save_for_backward(*tensors)
+    ctx.options = options
 
 
 def _bias_gradient(ctx, grad: Tensor) -> Tensor | None:

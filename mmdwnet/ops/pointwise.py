@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .library import autocast_together
 
-_FUSED = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)  # torch's own, made for its compiler
+FUSED = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)  # torch's own, made for its compiler
 
 
 # Elements of the hidden map that are made at once, 10 MB in float32: stays in the last cache of two cores.
@@ -64,13 +64,26 @@ def pointwise_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bi
     return pointwise_linear(F.gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
 
 
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a layer may be computed from its weights without being called.
+
+    Not one that something has been put in the place of, an adapter or a parametrization, nor one with hooks, as
+    pruning, feature extraction and counting have.
+    """
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return type(module) is kind and not any(len(hook) for hook in hooks)
+
+
 class _GeluLinear(torch.autograd.Function):
     """`pointwise_linear(gelu(x), weight, bias)` that keeps x and not gelu(x)."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
+    def forward(x, weight, bias):
         return pointwise_linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx, grad):
@@ -97,13 +110,13 @@ def _mlp_in_pieces(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, b
     out = x.new_empty(batch, height, width, len(weight2))
     # the positions of all images as the rows of one image: (1, C, B*H*W, 1) in channels_last memory
     rows = x.permute(0, 2, 3, 1).reshape(1, positions, 1, channels).permute(0, 3, 1, 2)
-    at_once = max(1, HIDDEN_ELEMENTS // len(weight1))
+    at_once = max(1, HIDDEN_ELEMENTS // max(len(weight1), 1))
     pieces = -(-positions // at_once)
     at_once = -(-positions // pieces)  # of equal length
     for part, into in zip(rows.split(at_once, 2), out.view(positions, -1).split(at_once), strict=True):
         if fused:
             kernel = weight1[:, :, None, None]
-            hidden = _FUSED(part, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
+            hidden = FUSED(part, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
         else:
             hidden = F.gelu(pointwise_linear(part, weight1, bias1))
         result = pointwise_linear(hidden, weight2, bias2)  # (1, C_out, positions, 1)
@@ -112,6 +125,6 @@ def _mlp_in_pieces(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, b
 
 
 def _onednn_takes(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    if _FUSED is None or not torch.backends.mkldnn.is_available() or {weight.dtype, bias.dtype} != {x.dtype}:
+    if FUSED is None or not torch._C._get_mkldnn_enabled() or {weight.dtype, bias.dtype} != {x.dtype}:
         return False
     return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -145,6 +145,21 @@ def test_a_large_batch_is_worked_through_in_parts(mixer, monkeypatch):
 
 
 @every_mixer
+def test_a_traced_net_takes_any_batch(mixer, monkeypatch):
+    """One that was traced with a batch of several parts, too."""
+    monkeypatch.setattr(dwnet, 'PIXELS_AT_ONCE', 2 * 40 * 36)
+    net = trained(mixer).switch_to_deploy()
+    with torch.no_grad():
+        traced = torch.jit.trace(net, images(40, 36, batch=5))
+        batch = torch.export.Dim('batch', min=2)
+        exported = torch.export.export(net, (images(40, 36, batch=5),), dynamic_shapes=({0: batch},)).module()
+        for size in (2, 3, 7):
+            x = images(40, 36, batch=size)
+            torch.testing.assert_close(traced(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(exported(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
+
+
+@every_mixer
 def test_switching_is_in_place_and_happens_once(mixer):
     net = trained(mixer, with_cp=True).train()
     assert net.switch_to_deploy() is net

@@ -325,3 +325,34 @@ class TestLoading:
         del state['norm_bn1.weight']
         with pytest.raises(ValueError, match='norm_bn1.weight'):
             load_state_dict(downstream(), state, strict=False)
+
+
+@pytest.mark.parametrize('mixer', ['DepthwiseConv', 'DynamicDepthwiseConv', 'InhomogeneousDynamicDepthwiseConv'])
+def test_layers_that_something_is_hung_on_are_called(mixer):
+    """Hooks run, and what takes a layer's place computes, though the fast path reads the weights alone."""
+    torch.manual_seed(0)
+    net, image = DWNet(dict(embed_dims=32, depths=(1, 1)), mixer).eval(), torch.randn(2, 3, 40, 36)
+    layers = {name: m for name, m in net.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    with torch.no_grad():
+        expected = net(image)[0]
+        seen = set()
+        handles = [m.register_forward_hook(lambda *_, name=name: seen.add(name)) for name, m in layers.items()]
+        torch.testing.assert_close(net(image)[0], expected, rtol=1e-4, atol=1e-5)
+        for handle in handles:
+            handle.remove()
+        assert seen == set(layers)
+
+        class Doubled(nn.Module):
+            def __init__(self, layer):
+                super().__init__()
+                self.layer, self.weight, self.bias = layer, layer.weight, layer.bias
+
+            def forward(self, x):
+                return 2 * self.layer(x)
+
+        for name in ('stages.0.blocks.0.mlp.fc2', 'stages.1.downsample.reduction'):
+            parent, _, child = name.rpartition('.')
+            layer = layers[name]
+            setattr(net.get_submodule(parent), child, Doubled(layer))
+            assert not torch.allclose(net(image)[0], expected, rtol=1e-3)
+            setattr(net.get_submodule(parent), child, layer)

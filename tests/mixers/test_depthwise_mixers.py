@@ -91,3 +91,11 @@ def test_the_dynamic_generator_pools_in_float32_under_autocast():
     with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
         net(torch.randn(2, 32, 5, 8))
     assert seen == [torch.float32]
+
+
+@every_mixer
+def test_on_the_meta_device_it_has_a_shape(mixer):
+    """What counts parameters and multiply-adds without memory runs there, under autocast of another device too."""
+    net = built(mixer).to('meta')
+    with torch.autocast('cpu', torch.bfloat16):
+        assert net(torch.empty(2, 32, 5, 8, device='meta')).shape == (2, 32, 5, 8)

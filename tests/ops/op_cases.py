@@ -56,6 +56,7 @@ def assert_equal(got: list[Tensor], expected: list[Tensor], tolerance: float) ->
     """Equal shapes, dtypes, and values up to `tolerance` times the largest one."""
     for index, (ours, theirs) in enumerate(zip(got, expected, strict=True)):
         assert ours.shape == theirs.shape, index
+        assert ours.dtype == theirs.dtype or theirs.dtype == torch.float64, index
         scale = theirs.double().abs().max().item() if theirs.numel() else 0.0
         error = (ours.double() - theirs.double()).abs().max().item() if theirs.numel() else 0.0
         assert error <= tolerance * scale, f'result {index}: off by {error:.2e}, of {scale:.2e}'

@@ -101,6 +101,14 @@ def test_the_dtype_stays_and_must_be_one(dtype):
             op(x.float(), other)
 
 
+def test_one_device_and_a_floating_dtype():
+    x, weight = torch.ones(1, 2, 4, 4), torch.ones(1, 2, 3, 3)
+    with pytest.raises(ValueError, match='on one device, got cpu and meta'):
+        dynamic_depthwise_conv2d(x, weight.to('meta'))
+    with pytest.raises(ValueError, match='floating dtype, got torch.int64'):
+        dynamic_depthwise_conv2d(x.long(), weight.long())
+
+
 def test_an_empty_batch():
     x = torch.randn(0, 4, 5, 6, requires_grad=True)
     out = dynamic_depthwise_conv2d(x, torch.randn(0, 4, 3, 3), torch.zeros(4))

@@ -43,14 +43,23 @@ def test_opcheck_of_the_gradients(op):
     torch.library.opcheck(gradient.default, [torch.randn_like(plain[0]), *without_bias])
 
 
-@pytest.mark.parametrize('mixer', ['DepthwiseConv', 'DynamicDepthwiseConv', 'InhomogeneousDynamicDepthwiseConv'])
-def test_the_networks_compile_without_a_graph_break(mixer):
+@pytest.mark.parametrize(
+    ('mixer', 'backend'),
+    [
+        ('DepthwiseConv', 'inductor'),
+        ('DynamicDepthwiseConv', 'aot_eager'),
+        ('InhomogeneousDynamicDepthwiseConv', 'inductor'),
+    ],
+)
+def test_the_networks_compile_without_a_graph_break(mixer, backend):
     """In inference and in training, with equal results."""
+    if backend == 'inductor' and 'compiled' not in ops.available_impls():
+        pytest.skip('no C++ compiler for torch.compile')
     torch.manual_seed(0)
     arch = dict(embed_dims=32, depths=(1, 1))
     net = mmdwnet.DWNet(arch, mixer, out_norm_cfg=None, drop_path_rate=0.0)
     image = torch.randn(2, 3, 40, 36)
-    compiled = torch.compile(net, fullgraph=True)
+    compiled = torch.compile(net, fullgraph=True, backend=backend)
     net.eval()
     with torch.no_grad():
         torch.testing.assert_close(compiled(image)[0], net(image)[0], rtol=1e-4, atol=1e-5)
@@ -108,3 +117,17 @@ def test_both_flop_counters_know_the_ops(op):
     generating = 2 * 5 * 7 * 27 * 5 if op == 'generated' else 0
     assert counter.get_total_flops() == 2 * (3 * MACS[op] + generating)
     assert FlopAnalyzer(Call(op), tuple(arguments)).unsupported_ops_warnings(False).total() == MACS[op]
+
+
+@pytest.mark.parametrize('mixer', ['DepthwiseConv', 'DynamicDepthwiseConv', 'InhomogeneousDynamicDepthwiseConv'])
+def test_a_network_counts_the_same_in_inference_and_in_training(mixer):
+    """torch's counter, over the operations that each of them runs on a CPU."""
+    flop_counter = pytest.importorskip('torch.utils.flop_counter')
+    net = mmdwnet.DWNet('nano', mixer).eval()
+    totals = []
+    for grad in (True, False):
+        counter = flop_counter.FlopCounterMode(display=False)
+        with counter, torch.set_grad_enabled(grad):
+            net(torch.zeros(1, 3, 64, 64))
+        totals.append(counter.get_total_flops())
+    assert totals[0] == totals[1] > 0

@@ -12,6 +12,8 @@ Markdown and as pictures. Exit status 1: something failed that is not optional, 
 import argparse
 import json
 import logging
+import math
+import tempfile
 import warnings
 from itertools import product
 from pathlib import Path
@@ -97,6 +99,8 @@ def parse_args() -> argparse.Namespace:
     for name in ('batch_size', 'size', 'rounds', 'threads'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} must be 1 or more, got {getattr(args, name)}')
+    if not 0 <= args.burst < math.inf:
+        parser.error(f'--burst must be 0 seconds or more, got {args.burst}')
     return args
 
 
@@ -107,12 +111,22 @@ def main() -> None:
         return
     logging.disable(logging.WARNING)  # the libraries warn about their own nets while they build them
     warnings.simplefilter('ignore')
-    if args.out and args.out.exists() and not args.out.is_dir():
-        raise UserError(f'--out {args.out} is a file: expected a folder')
+    if args.out:
+        check_folder(args.out)
     suite = suites.make_suite(args.suite, args.device) if args.suite else chosen(args)
     if args.threads:
         torch.set_num_threads(args.threads)
     raise SystemExit(run(suite, args))
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder of the results, before the minutes that measuring takes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f'--out {folder}: no folder to write to ({error.strerror}); name another') from error
 
 
 def chosen(args: argparse.Namespace) -> suites.Suite:
@@ -206,7 +220,6 @@ def show(terminal: Console, sheet: report.Sheet) -> None:
 def write(folder: Path, data: dict, text: str, measured: report.Measured) -> None:
     from mmdwnet.analysis.benchmark.charts import draw  # matplotlib is slow to import
 
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / 'benchmark.json').write_text(json.dumps(data, indent=1), encoding='utf-8')
     (folder / 'benchmark.md').write_text(text, encoding='utf-8')
     pictures = [draw(group, results, folder, headline(data['machine'])) for group, results in measured]
