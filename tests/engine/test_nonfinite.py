@@ -96,7 +96,7 @@ def test_the_log_names_the_module_that_overflows(tmp_path):
     runner = runner_of(batches('', ''), tmp_path)
     runner.register_hook(Break())
     runner.train()
-    assert 'first in backbone.stages.1.blocks.0.mlp; 2 skipped in all, 2 in the last 1000' in log_of(runner)
+    assert 'first in backbone.stages.1.blocks.0.mlp.fc1; 2 skipped in all, 2 in the last 1000' in log_of(runner)
 
 
 class Dice(Hook):
