@@ -37,7 +37,6 @@ def _generated_activations(inputs: list[Any], outputs: list[Any]) -> int:
 FLOPS = {
     'mmdwnet::depthwise_conv2d': _static_flops,
     'mmdwnet::dynamic_depthwise_conv2d': _static_flops,
-    'mmdwnet::dynamic_depthwise_conv2d_relu_forward': _static_flops,
     'mmdwnet::inhomogeneous_depthwise_conv2d': _inhomogeneous_flops,
     'mmdwnet::generated_depthwise_conv2d': _generated_flops,
 }

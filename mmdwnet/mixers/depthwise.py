@@ -50,10 +50,7 @@ class _DepthwiseMixer(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn_in(self.proj_in(x)), inplace=True)
-        if isinstance(self.aggregate, _DynamicAggregation) and isinstance(self.bn_mid, nn.Identity):  # deployed
-            x = self.aggregate(x, relu=True)
-        else:
-            x = F.relu(self.bn_mid(self.aggregate(x)), inplace=True)
+        x = F.relu(self.bn_mid(self.aggregate(x)), inplace=True)
         return self.bn_out(self.proj_out(x))
 
 
@@ -178,7 +175,7 @@ class _DynamicAggregation(nn.Module):
         self.expand = nn.Conv2d(hidden, channels * kernel_size**2, 1)
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         self._check_batch(x)
         # An error here is one in every position of the image, and float32 costs nothing on one position an image.
         with autocast_off(x.device.type):
@@ -187,7 +184,7 @@ class _DynamicAggregation(nn.Module):
         kernels = self.expand(hidden).flatten(1)  # (B, C*K*K)
         sides = (self.kernel_size, self.kernel_size)
         kernels = kernels.unflatten(1, (x.shape[1], *sides))  # (B, C, K, K): channel-major, then row and column
-        return dynamic_depthwise_conv2d(x, kernels.to(x.dtype), self.bias.to(x.dtype), self.impl, relu)
+        return dynamic_depthwise_conv2d(x, kernels.to(x.dtype), self.bias.to(x.dtype), self.impl)
 
     def _check_batch(self, x: Tensor) -> None:
         if not (isinstance(self.bn, _BatchNorm) and self.bn.training and x.shape[0] == 1):

@@ -18,7 +18,6 @@ from .flat_maps import Weigh
 
 depthwise_forward, depthwise_backward = tiled.depthwise_forward, tiled.depthwise_backward
 dynamic_forward, dynamic_backward = tiled.dynamic_forward, tiled.dynamic_backward
-dynamic_relu_forward = tiled.dynamic_relu_forward
 inhomogeneous_backward, generated_backward = tiled.inhomogeneous_backward, tiled.generated_backward
 
 

@@ -53,9 +53,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, impl
     return reference.depthwise(x, weight, bias)
 
 
-def dynamic_depthwise_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, impl: str = 'auto', relu: bool = False
-) -> Tensor:
+def dynamic_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, impl: str = 'auto') -> Tensor:
     """Depth-wise convolution with a kernel per image and channel.
 
     ``out[b, c, y, x] = bias[c] + sum_ij weight[b, c, i, j] * x[b, c, y + i - K // 2, x + j - K // 2]``
@@ -65,7 +63,6 @@ def dynamic_depthwise_conv2d(
         weight: kernels, (B, C, K, K), K odd.
         bias: one value per channel, (C,), shared by the images.
         impl: see the top of this file.
-        relu: whether a ReLU follows; in inference it costs nothing then.
 
     Returns:
         Tensor (B, C, H, W).
@@ -77,14 +74,9 @@ def dynamic_depthwise_conv2d(
     check_impl(impl)
     x, weight, bias = autocast_together(x.device.type, x, weight, bias)
     check_dynamic(x, weight, bias)
-    needs_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias))
-    if relu and impl != 'reference' and not needs_gradient:
-        return OPS.dynamic_depthwise_conv2d_relu_forward(x, weight, bias, impl)
     if impl == 'reference':
-        out = reference.dynamic(x, weight, bias)
-    else:
-        out = OPS.dynamic_depthwise_conv2d(x, weight, bias, impl)
-    return out.relu() if relu else out
+        return reference.dynamic(x, weight, bias)
+    return OPS.dynamic_depthwise_conv2d(x, weight, bias, impl)
 
 
 def inhomogeneous_depthwise_conv2d(x: Tensor, weight: Tensor, impl: str = 'auto') -> Tensor:

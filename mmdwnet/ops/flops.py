@@ -69,7 +69,6 @@ if register_flop_formula is not None:
         OPS.depthwise_conv2d: _static,
         OPS.depthwise_conv2d_backward: _static_backward,
         OPS.dynamic_depthwise_conv2d: _static,
-        OPS.dynamic_depthwise_conv2d_relu_forward: _static,
         OPS.dynamic_depthwise_conv2d_backward: _static_backward,
         OPS.inhomogeneous_depthwise_conv2d: _inhomogeneous,
         OPS.inhomogeneous_depthwise_conv2d_backward: _inhomogeneous_backward,

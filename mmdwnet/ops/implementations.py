@@ -51,8 +51,7 @@ def find(op: str, impl: str, x: Tensor) -> Callable:
     """The function that runs an op on x's device.
 
     Args:
-        op: name of the op, or of its gradient with `_backward` behind it, or of the op and a ReLU with
-            `_relu_forward`.
+        op: name of the op, or of its gradient with `_backward` behind it.
         impl: 'auto' takes Triton's kernels on a GPU that can run them and plain torch elsewhere.
 
     Raises:
@@ -63,15 +62,14 @@ def find(op: str, impl: str, x: Tensor) -> Callable:
         raise ValueError(
             f"{op}: unknown impl {impl!r}: expected 'auto' or one of {', '.join(map(repr, _FUNCTIONS))}"
         )
-    kind = op.split('_')[0]
-    function = next((ending for ending in ('backward', 'relu_forward') if op.endswith(f'_{ending}')), 'forward')
+    kind, direction = op.split('_')[0], 'backward' if op.endswith('_backward') else 'forward'
     if impl == 'auto':
         impl = 'triton' if x.is_cuda and _obstacle_of('triton', kind, x) is None else 'tiled'
     else:
         reason = _obstacle_of(impl, kind, x)
         if reason is not None:
             raise RuntimeError(f"{op}: impl={impl!r} cannot run here: {reason}; impl='auto' chooses one that can")
-    return getattr(_FUNCTIONS[impl], f'{kind}_{function}')
+    return getattr(_FUNCTIONS[impl], f'{kind}_{direction}')
 
 
 def _obstacle_of(impl: str, kind: str, x: Tensor) -> str | None:

@@ -94,13 +94,9 @@ def _below_autograd(op: Callable, *args):
 
 
 def _gradient_of(op_name: str) -> type[torch.autograd.Function]:
-    return _without_gradient(op_name, "is itself a gradient: for second derivatives use impl='reference'")
+    """Autograd of a gradient op: it runs, and raises when it is differentiated again."""
 
-
-def _without_gradient(op_name: str, why: str) -> type[torch.autograd.Function]:
-    """Autograd of an op that has no gradient: it runs, and raises when it is differentiated."""
-
-    class WithoutGradient(torch.autograd.Function):
+    class Gradient(torch.autograd.Function):
         @staticmethod
         def forward(*args):
             return _below_autograd(getattr(OPS, op_name), *args)
@@ -111,9 +107,12 @@ def _without_gradient(op_name: str, why: str) -> type[torch.autograd.Function]:
 
         @staticmethod
         def backward(ctx, *grads):
-            raise RuntimeError(f'mmdwnet::{op_name} has no gradient, for it {why}')
+            raise RuntimeError(
+                f'mmdwnet::{op_name} is itself a gradient and has none: for second derivatives use '
+                "impl='reference'"
+            )
 
-    return WithoutGradient
+    return Gradient
 
 
 class _Depthwise(torch.autograd.Function):
@@ -202,12 +201,6 @@ _define(
 )
 _define(
     'dynamic_depthwise_conv2d', '(Tensor x, Tensor weight, Tensor? bias, str impl) -> Tensor', _like_x, _Dynamic
-)
-_define(
-    'dynamic_depthwise_conv2d_relu_forward',
-    '(Tensor x, Tensor weight, Tensor? bias, str impl) -> Tensor',
-    _like_x,
-    _without_gradient('dynamic_depthwise_conv2d_relu_forward', 'is for inference'),
 )
 _define('inhomogeneous_depthwise_conv2d', '(Tensor x, Tensor weight, str impl) -> Tensor', _like_x, _Inhomogeneous)
 for _op in ('depthwise_conv2d', 'dynamic_depthwise_conv2d', 'inhomogeneous_depthwise_conv2d'):

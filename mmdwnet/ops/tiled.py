@@ -45,15 +45,6 @@ def dynamic_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
-def dynamic_relu_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """As `dynamic_forward`, and a ReLU on every image while it is in the cache."""
-    out = torch.empty_like(x)
-    for image in range(x.shape[0]):
-        result = _convolve(x[image : image + 1], weight[image].unsqueeze(1), bias)
-        torch.clamp_min(result, 0, out=out[image : image + 1])
-    return out
-
-
 def dynamic_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and weight, in their memory layouts."""
     grad_x, grad_weight = torch.empty_like(x), torch.empty_like(weight)

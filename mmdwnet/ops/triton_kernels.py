@@ -41,10 +41,6 @@ def dynamic_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return laid_out(triton_dynamic.forward(x, weight, bias), x)
 
 
-def dynamic_relu_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return dynamic_forward(x, weight, bias).relu_()
-
-
 def dynamic_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     from . import triton_dynamic
 

@@ -191,21 +191,3 @@ def test_auto_on_a_cpu_is_tiled():
         'generated_depthwise_conv2d', 'tiled', torch.zeros(1)
     )
     assert {'reference', 'tiled'} <= set(available_impls()) <= {'reference', 'tiled', 'compiled', 'triton'}
-
-
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
-def test_a_relu_behind_the_dynamic_op(dtype):
-    """With and without gradients, in any layout."""
-    shape = (2, 6, 3, 5, 9, 3)
-    for layout in (torch.contiguous_format, torch.channels_last):
-        x, weight, bias = tensors('dynamic', shape, dtype)
-        x = x.contiguous(memory_format=layout)
-        run = function('dynamic', shape[2], shape[5])
-        for impl in ('auto', 'tiled', 'reference'):
-            out = run(x, weight, bias, impl=impl, relu=True)
-            torch.testing.assert_close(out, run(x, weight, bias, impl=impl).relu())
-            assert impl == 'reference' or out.stride() == x.stride()
-        leaves = [argument.requires_grad_() for argument in (x, weight, bias)]
-        got = torch.autograd.grad(run(*leaves, relu=True).sum(), leaves)
-        for ours, theirs in zip(got, torch.autograd.grad(run(*leaves).relu().sum(), leaves), strict=True):
-            torch.testing.assert_close(ours, theirs)

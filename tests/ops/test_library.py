@@ -34,15 +34,6 @@ def test_opcheck(op, layout):
     torch.library.opcheck(run.default, arguments)
 
 
-def test_opcheck_of_the_dynamic_op_with_a_relu():
-    """For inference: it has no gradient, and says so when one is asked for."""
-    plain = [argument.detach() for argument in tensors('dynamic', SHAPE)]
-    torch.library.opcheck(LIBRARY.dynamic_depthwise_conv2d_relu_forward.default, [*plain, 'tiled'])
-    out = LIBRARY.dynamic_depthwise_conv2d_relu_forward(plain[0].requires_grad_(), *plain[1:], 'tiled')
-    with pytest.raises(RuntimeError, match='is for inference'):
-        out.sum().backward()
-
-
 @pytest.mark.parametrize('op', OPS)
 def test_opcheck_of_the_gradients(op):
     run, arguments = library_call(op)
