@@ -6,6 +6,7 @@ that exists already: it is made here, with gloo. SyncBN, which has no CPU kernel
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
@@ -57,6 +58,8 @@ def prepare_cpu_run(cfg: Config, launcher: str) -> None:
 def leave_process_group() -> None:
     """End this process's part in the run, before the interpreter exits: gloo's threads would abort it then."""
     if torch_dist.is_initialized():
+        torch_dist.barrier()  # none ends while another still talks to it
+        gc.collect()  # a model that is gone, and with it its hold on the group's threads
         torch_dist.destroy_process_group()
 
 

@@ -125,6 +125,7 @@ def train(args: argparse.Namespace) -> None:
     except UserError:  # raised on all processes alike
         leave_process_group()
         raise
+    del runner
     leave_process_group()
 
 
