@@ -158,8 +158,10 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     if args.out and args.out_item == 'pred' and task != 'seg':
         runner.test_evaluator.metrics.append(_dump_metric(task, args.out))
     metrics = runner.test()
+    is_first = runner.rank == 0
+    del runner  # which would hold on to the process group
     leave_process_group()
-    if args.out and args.out_item == 'metrics' and runner.rank == 0:
+    if args.out and args.out_item == 'metrics' and is_first:
         mmengine.dump(metrics, args.out)
     return metrics
 

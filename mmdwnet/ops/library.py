@@ -115,73 +115,33 @@ def _gradient_of(op_name: str) -> type[torch.autograd.Function]:
     return Gradient
 
 
-class _Depthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(x, weight, bias, impl):
-        return _below_autograd(OPS.depthwise_conv2d, x, weight, bias, impl)
+def _with_gradient(op_name: str, tensors: int, has_bias: bool = False) -> type[torch.autograd.Function]:
+    """Autograd of an op by its gradient op, `<name>_backward(grad, *tensors, *options)`.
 
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _keep(ctx, inputs[:2], inputs[3:])
+    Args:
+        op_name: of the op.
+        tensors: how many arguments the gradient op takes again and returns a gradient of; they come first.
+        has_bias: whether a bias per channel, or None, stands behind them; its gradient is a sum.
+    """
 
-    @staticmethod
-    def backward(ctx, grad):
-        grads = OPS.depthwise_conv2d_backward(grad, *ctx.saved_tensors, *ctx.options)
-        return *grads, _bias_gradient(ctx, grad), None
+    class WithGradient(torch.autograd.Function):
+        @staticmethod
+        def forward(*inputs):
+            return _below_autograd(getattr(OPS, op_name), *inputs)
 
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs[:tensors])
+            ctx.options = inputs[tensors + has_bias :]
 
-class _Dynamic(torch.autograd.Function):
-    @staticmethod
-    def forward(x, weight, bias, impl):
-        return _below_autograd(OPS.dynamic_depthwise_conv2d, x, weight, bias, impl)
+        @staticmethod
+        def backward(ctx, grad):
+            grads = list(getattr(OPS, f'{op_name}_backward')(grad, *ctx.saved_tensors, *ctx.options))
+            if has_bias:
+                grads.append(grad.sum((0, 2, 3)) if ctx.needs_input_grad[tensors] else None)
+            return *grads, *[None] * len(ctx.options)
 
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _keep(ctx, inputs[:2], inputs[3:])
-
-    @staticmethod
-    def backward(ctx, grad):
-        grads = OPS.dynamic_depthwise_conv2d_backward(grad, *ctx.saved_tensors, *ctx.options)
-        return *grads, _bias_gradient(ctx, grad), None
-
-
-class _Inhomogeneous(torch.autograd.Function):
-    @staticmethod
-    def forward(x, weight, impl):
-        return _below_autograd(OPS.inhomogeneous_depthwise_conv2d, x, weight, impl)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _keep(ctx, inputs[:2], inputs[2:])
-
-    @staticmethod
-    def backward(ctx, grad):
-        return *OPS.inhomogeneous_depthwise_conv2d_backward(grad, *ctx.saved_tensors, *ctx.options), None
-
-
-class _Generated(torch.autograd.Function):
-    @staticmethod
-    def forward(x, feature, weight, bias, groups, kernel_size, impl):
-        return _below_autograd(OPS.generated_depthwise_conv2d, x, feature, weight, bias, groups, kernel_size, impl)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _keep(ctx, inputs[:4], inputs[4:])
-
-    @staticmethod
-    def backward(ctx, grad):
-        grads = OPS.generated_depthwise_conv2d_backward(grad, *ctx.saved_tensors, *ctx.options)
-        return *grads, None, None, None
-
-
-def _keep(ctx, tensors: tuple, options: tuple) -> None:
-    """Keep what the gradient op takes beside the gradient: tensors, and what stands behind them."""
-    ctx.save_for_backward(*tensors)
-    ctx.options = options
-
-
-def _bias_gradient(ctx, grad: Tensor) -> Tensor | None:
-    return grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+    return WithGradient
 
 
 def _like(*which: int) -> Callable:
@@ -193,16 +153,15 @@ def _like_x(x: Tensor, *args) -> Tensor:
     return torch.empty_like(x)
 
 
-_define(
-    'depthwise_conv2d',
-    '(Tensor x, Tensor weight, Tensor? bias, str impl) -> Tensor',
-    _like_x,
-    _Depthwise,
-)
-_define(
-    'dynamic_depthwise_conv2d', '(Tensor x, Tensor weight, Tensor? bias, str impl) -> Tensor', _like_x, _Dynamic
-)
-_define('inhomogeneous_depthwise_conv2d', '(Tensor x, Tensor weight, str impl) -> Tensor', _like_x, _Inhomogeneous)
+_BIASED = '(Tensor x, Tensor weight, Tensor? bias, str impl) -> Tensor'
+_GENERATED = 'Tensor x, Tensor feature, Tensor weight, Tensor bias, int groups, int kernel_size, str impl'
+for _op, _signature, _tensors, _has_bias in (
+    ('depthwise_conv2d', _BIASED, 2, True),
+    ('dynamic_depthwise_conv2d', _BIASED, 2, True),
+    ('inhomogeneous_depthwise_conv2d', '(Tensor x, Tensor weight, str impl) -> Tensor', 2, False),
+    ('generated_depthwise_conv2d', f'({_GENERATED}) -> Tensor', 4, False),
+):
+    _define(_op, _signature, _like_x, _with_gradient(_op, _tensors, _has_bias))
 for _op in ('depthwise_conv2d', 'dynamic_depthwise_conv2d', 'inhomogeneous_depthwise_conv2d'):
     _define(
         f'{_op}_backward',
@@ -210,9 +169,6 @@ for _op in ('depthwise_conv2d', 'dynamic_depthwise_conv2d', 'inhomogeneous_depth
         _like(1, 2),
         _gradient_of(f'{_op}_backward'),
     )
-
-_GENERATED = 'Tensor x, Tensor feature, Tensor weight, Tensor bias, int groups, int kernel_size, str impl'
-_define('generated_depthwise_conv2d', f'({_GENERATED}) -> Tensor', _like_x, _Generated)
 _define(
     'generated_depthwise_conv2d_backward',
     f'(Tensor grad, {_GENERATED}) -> (Tensor, Tensor, Tensor, Tensor)',
