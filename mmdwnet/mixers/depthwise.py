@@ -181,10 +181,16 @@ class _DynamicAggregation(nn.Module):
         with autocast_off(x.device.type):
             pooled = x.mean((2, 3), keepdim=True, dtype=self.reduce.weight.dtype)  # (B, C, 1, 1)
             hidden = F.relu(self.bn(self.reduce(pooled)), inplace=True)  # (B, C / r, 1, 1)
-        kernels = self.expand(hidden).flatten(1)  # (B, C*K*K)
+        kernels = self._expand(hidden.flatten(1))  # (B, C*K*K)
         sides = (self.kernel_size, self.kernel_size)
         kernels = kernels.unflatten(1, (x.shape[1], *sides))  # (B, C, K, K): channel-major, then row and column
         return dynamic_depthwise_conv2d(x, kernels.to(x.dtype), self.bias.to(x.dtype), self.impl)
+
+    def _expand(self, hidden: Tensor) -> Tensor:
+        if not is_plain(self.expand, nn.Conv2d):  # an adapter in its place, or a hook: it wants to be called
+            return self.expand(hidden[:, :, None, None]).flatten(1)
+        # as a product of matrices: a convolution of one position goes through these large weights slowly
+        return F.linear(hidden, self.expand.weight.flatten(1), self.expand.bias)
 
     def _check_batch(self, x: Tensor) -> None:
         if not (isinstance(self.bn, _BatchNorm) and self.bn.training and x.shape[0] == 1):
