@@ -7,7 +7,7 @@ check_core()  # before anything imports mmengine or mmcv: one line instead of a 
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 
 from .analysis import op_counts  # noqa: E402
-from .backbones import DWNet  # noqa: E402
+from .backbones import DWNet, IsotropicNet  # noqa: E402
 from .checkpoints import register_loaders  # noqa: E402
 from .version import __version__  # noqa: E402
 
@@ -16,4 +16,4 @@ MODULE2PACKAGE.setdefault('mmdwnet', 'mmdwnet')
 register_loaders()
 op_counts.register()
 
-__all__ = ['DWNet', '__version__']
+__all__ = ['DWNet', 'IsotropicNet', '__version__']

@@ -247,7 +247,7 @@ split_with_sizes squeeze stack t transpose unbind unsqueeze view _safe_softmax _
 clamp cos div div_ eq erf exp floor ge gelu gt hardsigmoid hardswish hardtanh leaky_relu log lt mul mul_
 native_dropout ne neg pow relu relu_ rsqrt rsub sigmoid silu silu_ sin softplus sqrt square sub sub_ tanh where
 _adaptive_avg_pool2d adaptive_max_pool2d amax amin argmax avg_pool2d cumsum linalg_vector_norm max
-max_pool2d_with_indices mean min std sum topk upsample_bicubic2d var var_mean arange empty empty_like
+max_pool2d_with_indices mean min std sum topk upsample_bicubic2d var var_mean arange bitwise_not empty empty_like
 empty_strided full full_like linspace new_empty new_full new_ones new_zeros ones ones_like rand randn
 scalar_tensor zeros zeros_like
 """

@@ -1,5 +1,6 @@
 """Backbones, registered in `mmdwnet.registry.MODELS`."""
 
 from .dwnet import DWNet
+from .isotropic import IsotropicNet
 
-__all__ = ['DWNet']
+__all__ = ['DWNet', 'IsotropicNet']

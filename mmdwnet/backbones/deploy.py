@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..mixers import DepthwiseConv, DynamicDepthwiseConv, InhomogeneousDynamicDepthwiseConv
-from .layers import Block
+from .layers import Block, PreNormBlock
 
 
-def fold_block(block: Block) -> None:
+def fold_block(block: Block | PreNormBlock) -> None:
     """Fold every BN of a block that can be folded, in place; a folded one becomes an Identity."""
     mixer = block.mixer
     kind = type(mixer)  # of these classes exactly: another one may use its layers otherwise
@@ -35,7 +35,8 @@ def fold_block(block: Block) -> None:
         mixer.bn_mid = _fold_behind_dynamic(mixer.aggregate, mixer.bn_mid)
     elif kind is InhomogeneousDynamicDepthwiseConv:
         mixer.aggregate.bn = fold_behind(mixer.aggregate.reduce, mixer.aggregate.bn)
-    block.bn = fold_before(block.bn, block.mlp.fc1)
+    if isinstance(block, Block):
+        block.bn = fold_before(block.bn, block.mlp.fc1)
 
 
 def fold_behind(conv: nn.Conv2d, norm: nn.Module) -> nn.Module:
@@ -93,7 +94,7 @@ def _like(old: Tensor, value: Tensor) -> nn.Parameter:
     return nn.Parameter(value.detach().to(old.dtype), requires_grad=False)
 
 
-def check_same_form(state_dict: dict[str, Tensor], prefix: str, block: Block, name: str) -> None:
+def check_same_form(state_dict: dict[str, Tensor], prefix: str, block: Block | PreNormBlock, name: str) -> None:
     """Raise ValueError if a checkpoint is of a deployed net and the net is not, or the other way round.
 
     Args:
@@ -102,6 +103,8 @@ def check_same_form(state_dict: dict[str, Tensor], prefix: str, block: Block, na
         block: the first block of the first stage.
         name: the backbone, for the message.
     """
+    if not isinstance(block, Block):
+        return  # the norms of a pre-norm block stay; mixers that differ are a misfit of any checkpoint
     start = f'{prefix}stages.0.blocks.0.'
     theirs = [key for key in state_dict if key.startswith(start)]
     has_norm = any(key.startswith(f'{start}bn.') for key in theirs)

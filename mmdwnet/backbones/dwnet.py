@@ -11,16 +11,18 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ..mixers.building import build_mixer
 from ..mixers.norm import build_norm
 from ..registry import MODELS
 from .archs import pyramid_arch
 from .deploy import check_same_form, fold_block
-from .layers import Block, PatchEmbed, PatchMerging
+from .layers import PATCHES, Block, PreNormBlock
 from .state import check_state_dict, take_backbone
 
 # What a deployed net on a CPU works through at once, 8 images of 224 x 224. Whole, a batch of 64 takes 40 % more
@@ -38,20 +40,25 @@ class DWNet(BaseModule):
     `embed_dims * 2**i` channels and a stride of `4 * 2**i`.
 
     Args:
-        arch: 'nano', 'tiny', 'base', or a dict of `embed_dims` and `depths`.
+        arch: 'nano', 'tiny', 'base', 'swin-tiny', 'nat-mini' or another name of `archs.PYRAMID_ARCHS`, or a dict
+            of `embed_dims`, `depths` and other fields of `archs.PyramidArch`.
         mixer: a registered token mixer by name, or a dict of its `type` and options, e.g.
-            `dict(type='InhomogeneousDynamicDepthwiseConv', groups=16)`.
+            `dict(type='InhomogeneousDynamicDepthwiseConv', groups=16)`; a list of such entries is taken in turn by
+            the blocks of each stage. The default is the arch's own.
         in_channels: channels of the image.
+        img_size: of the images that what is learned per position is made for; other sizes resize it.
+        absolute_position: add a learned embedding per position and channel to the embedded patches.
         out_indices: the stages to return; negative ones count from the end.
         frozen_stages: -1 nothing, 0 the patch embedding, k that and the first k stages: no gradient, eval mode.
         norm_eval: keep every BN in eval mode while training.
-        norm_cfg: the norms of the blocks and mixers: BN, SyncBN (a BN where there is no accelerator), GN.
+        norm_cfg: the norms inside mixers and of DWNet's blocks: BN, SyncBN (a BN where there is no accelerator),
+            GN. The blocks of other archs have LayerNorms.
         out_norm_cfg: the norm of every returned map, None for none. LN, the default, is the last norm of a
             classifier (out_indices=(-1,)); the published detectors and segmentors have SyncBN on all four.
         drop_path_rate: of the last block; it rises linearly from 0 at the first one.
         with_cp: keep no activations inside blocks and compute them again in the backward pass; BN statistics
             still move once a step.
-        window_padding: pad every mixer's input to multiples of its kernel size, which the published detection
+        window_padding: pad every mixer's input to multiples of its kernel size, which DWNet's published detection
             and segmentation weights need.
         deploy: build it as `switch_to_deploy` leaves it, for the checkpoints that
             tools/model_converters/deploy.py writes.
@@ -65,8 +72,10 @@ class DWNet(BaseModule):
     def __init__(
         self,
         arch: str | dict = 'tiny',
-        mixer: str | dict = 'DepthwiseConv',
+        mixer: str | dict | Sequence | None = None,
         in_channels: int = 3,
+        img_size: int = 224,
+        absolute_position: bool = False,
         out_indices: int | Sequence[int] = (-1,),
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -83,8 +92,9 @@ class DWNet(BaseModule):
     ):
         super().__init__(init_cfg)
         sizes = pyramid_arch(arch)
-        self.depths: tuple[int, ...] = sizes['depths']
-        self.channels = tuple(sizes['embed_dims'] * 2**i for i in range(len(self.depths)))
+        mixers = _in_turn(sizes.mixer if mixer is None else mixer)
+        self.depths = sizes.depths
+        self.channels = tuple(sizes.embed_dims * 2**i for i in range(len(self.depths)))
         self.out_indices = _checked_out_indices(out_indices, len(self.depths))
         if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= len(self.depths):
             raise ValueError(
@@ -93,23 +103,38 @@ class DWNet(BaseModule):
             )
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate must lie in [0, 1), got {drop_path_rate}')
+        if window_padding and sizes.block != 'dwnet':
+            raise ValueError(f"window_padding is of DWNet's blocks, and arch={arch!r} has {sizes.block} ones")
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
-        self.name = f'DWNet(arch={arch!r}, mixer={mixer!r})'
+        self.name = f'DWNet(arch={arch!r}, mixer={mixers[0] if len(mixers) == 1 else mixers!r})'
 
-        self.patch_embed = PatchEmbed(in_channels, self.channels[0])
+        embed, merging = PATCHES[sizes.patches]
+        self.patch_embed = embed(in_channels, self.channels[0])
+        side = -(-img_size // 4)
+        shape = (1, self.channels[0], side, side)
+        # under this name the weight decay rules of the Swin recipes know it
+        self.absolute_pos_embed = nn.Parameter(torch.empty(shape)) if absolute_position else None
+        if absolute_position:
+            nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
         blocks = sum(self.depths)
         rates = [drop_path_rate * i / max(blocks - 1, 1) for i in range(blocks)]
         self.stages = nn.ModuleList()
         for i, (channels, depth) in enumerate(zip(self.channels, self.depths, strict=True)):
             stage = nn.Module()
-            stage.downsample = PatchMerging(self.channels[i - 1]) if i else nn.Identity()
-            stage.blocks = nn.ModuleList(
-                Block(_build_mixer(mixer, channels, norm_cfg), channels, norm_cfg, rates.pop(0), window_padding)
-                for _ in range(depth)
-            )
+            stage.downsample = merging(self.channels[i - 1]) if i else nn.Identity()
+            place = dict(channels=channels, norm_cfg=norm_cfg, map_size=(side, side))
+            stage.blocks = nn.ModuleList()
+            for j in range(depth):
+                block_mixer = build_mixer(mixers[j % len(mixers)], **place)
+                if sizes.block == 'dwnet':
+                    block = Block(block_mixer, channels, norm_cfg, rates.pop(0), window_padding)
+                else:
+                    block = PreNormBlock(block_mixer, channels, sizes.mlp_ratio, rates.pop(0), sizes.layer_scale)
+                stage.blocks.append(block)
             self.stages.append(stage)
+            side = -(-side // 2)
         # 'norm' in the name, for the weight decay rules; its kind too, for a LayerNorm of a classifier must not
         # load into the BN of a detector
         self.out_norm_names: dict[int, str] = {}
@@ -139,6 +164,8 @@ class DWNet(BaseModule):
 
     def _forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.patch_embed(x)
+        if self.absolute_pos_embed is not None:
+            x = x + _resized(self.absolute_pos_embed, x.shape[2:])
         outs = []
         for i, stage in enumerate(self.stages):
             x = stage.downsample(x)
@@ -213,7 +240,7 @@ class DWNet(BaseModule):
         if not param_name.startswith(prefix):
             return last, last + 1
         part, *rest = param_name[len(prefix) :].split('.')
-        if part == 'patch_embed':
+        if part in ('patch_embed', 'absolute_pos_embed'):
             return 0, last + 1
         if part != 'stages':
             return last, last + 1
@@ -248,17 +275,18 @@ def _still_statistics(block: Block) -> Iterator[None]:
             module.num_batches_tracked.copy_(batches)
 
 
-def _build_mixer(mixer: str | dict, channels: int, norm_cfg: dict) -> nn.Module:
-    cfg = dict(mixer) if isinstance(mixer, dict) else dict(type=mixer)
-    name = cfg.pop('type', None)
-    mixer_class = MODELS.get(name) if isinstance(name, str) else None
-    if mixer_class is None:
-        from .. import mixers
+def _in_turn(mixer: str | dict | Sequence) -> tuple[str | dict, ...]:
+    mixers = (mixer,) if isinstance(mixer, (str, dict)) else tuple(mixer)
+    if not mixers:
+        raise ValueError('mixer must be a name, a dict or a list of those, got an empty list')
+    return mixers
 
-        raise ValueError(
-            f'unknown mixer {name!r}: expected one of {sorted(mixers.__all__)}, or a dict with a type'
-        )
-    return mixer_class(**{'channels': channels, 'norm_cfg': norm_cfg, **cfg})
+
+def _resized(embedding: Tensor, size: Sequence[int]) -> Tensor:
+    """A (1, C, H, W) embedding for maps of another size."""
+    if embedding.shape[2:] == tuple(size):
+        return embedding
+    return F.interpolate(embedding, tuple(size), mode='bicubic', align_corners=False)
 
 
 def _checked_out_indices(out_indices: int | Sequence[int], stages: int) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
-"""What a pyramid is made of beside its token mixer: patch embedding, patch merging, MLP, block.
+"""What the networks are made of beside their token mixers: patch embedding, patch merging, MLP, blocks.
 
-Source: Swin Transformer (Liu et al., ICCV 2021) for the pyramid; the block is that of Atten4Vis/DemystifyLocalViT
-at ce7c0b7, models/dwnet.py: no norm before the mixer, a BN before the MLP. The paddings are those of its
-detection and segmentation backbones, which equal the classification one where nothing needs padding.
+Sources: Swin Transformer (Liu et al., ICCV 2021) for the pyramid and the pre-norm block; Atten4Vis/
+DemystifyLocalViT at ce7c0b7, models/dwnet.py, for DWNet's block: no norm before the mixer, a BN before the MLP.
+The paddings are those of its detection and segmentation backbones, which equal the classification one where
+nothing needs padding. Overlapping patches: Hassani et al., "Neighborhood Attention Transformer" (CVPR 2023).
 
 Maps are (B, C, H, W) in channels_last memory; a Linear or LayerNorm over the channels works on the
 (B, H, W, C) view of that memory, and nothing is copied to change the layout.
@@ -16,6 +17,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from ..mixers.norm import LayerNorm2d, build_norm
+from ..mixers.windows import on_padded, pad_to_multiple
 from ..ops import is_plain, pointwise_linear, pointwise_mlp
 
 
@@ -58,6 +60,42 @@ class PatchMerging(nn.Module):
         return pointwise_linear(x.permute(0, 3, 1, 2), self.reduction.weight)  # (B, 2C, H / 2, W / 2)
 
 
+class OverlappingPatchEmbed(nn.Module):
+    """Embed patches that overlap: two 3 x 3 convolutions of stride 2, then LayerNorm; sides are rounded up."""
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.Conv2d(in_channels, channels // 2, 3, stride=2, padding=1),
+            nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1),
+        )
+        self.norm = LayerNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(
+            self.proj(x.contiguous(memory_format=torch.channels_last))
+        )  # (B, C, ceil(H/4), ceil(W/4))
+
+
+class OverlappingPatchMerging(nn.Module):
+    """Halve the map, its sides rounded up, and double the channels: a 3 x 3 convolution of stride 2, LayerNorm."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.reduction = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False)
+        self.norm = LayerNorm2d(2 * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.reduction(x))
+
+
+# of a pyramid, by the name of its arch: patch embedding, patch merging
+PATCHES = {
+    'separate': (PatchEmbed, PatchMerging),
+    'overlapping': (OverlappingPatchEmbed, OverlappingPatchMerging),
+}
+
+
 class Mlp(nn.Module):
     """Two Linear layers over the channels of every position, GELU between them."""
 
@@ -73,7 +111,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """`x + mixer(x)`, then `x + mlp(bn(x))`, each branch under drop path.
+    """DWNet's block: `x + mixer(x)`, then `x + mlp(bn(x))`, each branch under drop path.
 
     Args:
         mixer: a token mixer, (B, C, H, W) -> (B, C, H, W).
@@ -100,14 +138,60 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.bn(x)))
 
     def _mix(self, x: Tensor) -> Tensor:
-        if not self.window_padding:
-            return self.mixer(x)
-        height, width = x.shape[2:]
-        return self.mixer(pad_to_multiple(x, self.mixer.kernel_size))[:, :, :height, :width]
+        return on_padded(self.mixer, x, self.mixer.kernel_size) if self.window_padding else self.mixer(x)
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad a (B, C, H, W) map with zeros at the right and the bottom to multiples of `multiple`."""
-    # not `-side % multiple`: with free sizes, torch.compile (2.11) has no such modulo of negative numbers
-    bottom, right = ((side + multiple - 1) // multiple * multiple - side for side in x.shape[2:])
-    return F.pad(x, (0, right, 0, bottom)) if right or bottom else x
+class PreNormBlock(nn.Module):
+    """The block of transformers: `x + mixer(norm1(x))`, then `x + mlp(norm2(x))`, each branch under drop path.
+
+    Args:
+        mixer: a token mixer, (B, C, H, W) -> (B, C, H, W).
+        channels: C.
+        mlp_ratio: hidden channels of the MLP per channel.
+        drop_path_rate: probability to drop a branch for one sample of the batch.
+        layer_scale: where a learned scale per channel of each branch begins; None for no scale.
+        eps: of the LayerNorms.
+    """
+
+    def __init__(
+        self,
+        mixer: nn.Module,
+        channels: int,
+        mlp_ratio: int,
+        drop_path_rate: float,
+        layer_scale: float | None = None,
+        eps: float = 1e-5,
+    ):
+        super().__init__()
+        self.norm1 = LayerNorm2d(channels, eps)
+        self.mixer = mixer
+        self.norm2 = LayerNorm2d(channels, eps)
+        self.mlp = Mlp(channels, mlp_ratio)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        for name in ('scale1', 'scale2'):
+            scale = None if layer_scale is None else nn.Parameter(torch.full((channels,), float(layer_scale)))
+            self.register_parameter(name, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(_scaled(self.mixer(self.norm1(x)), self.scale1))
+        return x + self.drop_path(_scaled(self.mlp(self.norm2(x)), self.scale2))
+
+    def forward_sequence(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """As `forward`, on a sequence (B, T + H * W, C) with T tokens beside the map; no layer scale there.
+
+        The mixer has to be a `SequenceMixer`.
+        """
+        as_rows = x.transpose(1, 2).unsqueeze(2)  # (B, C, 1, T + H * W): what works on channels sees a map
+        mixed = self.mixer.forward_sequence(_rows(self.norm1(as_rows)), size)
+        x = x + self.drop_path(mixed)
+        as_rows = x.transpose(1, 2).unsqueeze(2)
+        return x + self.drop_path(_rows(self.mlp(self.norm2(as_rows))))
+
+
+def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:
+    return x if scale is None else x * scale.view(-1, 1, 1)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, C, 1, N) -> (B, N, C)."""
+    return x.squeeze(2).transpose(1, 2)

@@ -77,7 +77,7 @@ class _StaticAggregation(nn.Module):
         super().__init__()
         self.conv = conv
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
         conv = self.conv
         return F.conv2d(x, conv.weight, conv.bias, padding=conv.padding, groups=conv.groups)
 
@@ -89,10 +89,10 @@ class _DynamicAggregation(nn.Module):
         super().__init__()
         self.aggregate = aggregate
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
         generator = self.aggregate
         side = generator.kernel_size
-        kernels = generator.expand(F.relu(generator.bn(generator.reduce(x.mean((2, 3), keepdim=True)))))
+        kernels = generator.expand(F.relu(generator.bn(generator.reduce(source.mean((2, 3), keepdim=True)))))
         kernels = kernels.reshape(-1, x.shape[1], side, side)  # (B, C*K*K, 1, 1) -> (B, C, K, K)
         return shifted_dynamic_depthwise_conv2d(x, kernels, generator.bias)
 
@@ -104,10 +104,10 @@ class _InhomogeneousAggregation(nn.Module):
         super().__init__()
         self.aggregate = aggregate
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
         generator = self.aggregate
         side = generator.kernel_size
-        kernels = generator.expand(F.relu(generator.bn(generator.reduce(x))))  # (B, G*K*K, H, W)
+        kernels = generator.expand(F.relu(generator.bn(generator.reduce(source))))  # (B, G*K*K, H, W)
         return shifted_inhomogeneous_depthwise_conv2d(x, kernels.unflatten(1, (generator.groups, side, side)))
 
 

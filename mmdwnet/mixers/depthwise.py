@@ -16,7 +16,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from mmengine.dist import get_world_size
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -30,10 +29,11 @@ from ..ops import (
     is_plain,
 )
 from ..registry import MODELS
+from .base import TokenMixer
 from .norm import build_norm
 
 
-class _DepthwiseMixer(BaseModule):
+class _DepthwiseMixer(TokenMixer):
     """What the three mixers share: two 1x1 convolutions around `aggregate`, the depth-wise part."""
 
     def __init__(
@@ -48,10 +48,15 @@ class _DepthwiseMixer(BaseModule):
         self.proj_out = nn.Conv2d(channels, channels, 1, bias=False)
         self.bn_out = build_norm(norm_cfg, channels)[1]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = F.relu(self.bn_in(self.proj_in(x)), inplace=True)
-        x = F.relu(self.bn_mid(self.aggregate(x)), inplace=True)
-        return self.bn_out(self.proj_out(x))
+        return x, x
+
+    def mix(self, values: Tensor, source: Tensor) -> Tensor:
+        return self.aggregate(values, source)
+
+    def project(self, mixed: Tensor) -> Tensor:
+        return self.bn_out(self.proj_out(F.relu(self.bn_mid(mixed), inplace=True)))
 
 
 @MODELS.register_module()
@@ -157,7 +162,7 @@ class _StaticAggregation(nn.Conv2d):
 
     impl = 'auto'
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
         return depthwise_conv2d(x, self.weight, self.bias, self.impl)
 
 
@@ -175,11 +180,11 @@ class _DynamicAggregation(nn.Module):
         self.expand = nn.Conv2d(hidden, channels * kernel_size**2, 1)
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._check_batch(x)
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        self._check_batch(source)
         # An error here is one in every position of the image, and float32 costs nothing on one position an image.
         with autocast_off(x.device.type):
-            pooled = x.mean((2, 3), keepdim=True, dtype=self.reduce.weight.dtype)  # (B, C, 1, 1)
+            pooled = source.mean((2, 3), keepdim=True, dtype=self.reduce.weight.dtype)  # (B, C, 1, 1)
             hidden = F.relu(self.bn(self.reduce(pooled)), inplace=True)  # (B, C / r, 1, 1)
         kernels = self._expand(hidden.flatten(1))  # (B, C*K*K)
         sides = (self.kernel_size, self.kernel_size)
@@ -218,8 +223,8 @@ class _InhomogeneousAggregation(nn.Module):
         self.bn = build_norm(norm_cfg, hidden)[1]
         self.expand = nn.Conv2d(hidden, groups * kernel_size**2, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        feature = F.relu(self.bn(self.reduce(x)), inplace=True)  # (B, C / r, H, W)
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        feature = F.relu(self.bn(self.reduce(source)), inplace=True)  # (B, C / r, H, W)
         if not is_plain(self.expand, nn.Conv2d):  # an adapter in its place, or a hook: it wants to be called
             kernels = self.expand(feature).unflatten(1, (self.groups, self.kernel_size, self.kernel_size))
             return inhomogeneous_depthwise_conv2d(x, kernels, self.impl)

@@ -49,7 +49,7 @@ class AsPublished(nn.Module):
     ):
         super().__init__()
         sizes = pyramid_arch(arch)
-        channels, depths = sizes['embed_dims'], sizes['depths']
+        channels, depths = sizes.embed_dims, sizes.depths
         rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
         self.patch_embed = nn.Module()
         self.patch_embed.proj = nn.Conv2d(3, channels, 4, stride=4)

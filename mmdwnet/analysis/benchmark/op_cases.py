@@ -90,7 +90,7 @@ class OpCase:
 def stage_shapes(arch: str) -> list[tuple[int, int]]:
     """Return channels and side of the map of every stage at 224 x 224."""
     sizes = pyramid_arch(arch)
-    return [(sizes['embed_dims'] * 2**i, 56 // 2**i) for i in range(len(sizes['depths']))]
+    return [(sizes.embed_dims * 2**i, 56 // 2**i) for i in range(len(sizes.depths))]
 
 
 def impls_of(op: str, device: str) -> tuple[str, ...]:

@@ -1,0 +1,69 @@
+"""What a token mixer is: the contract that every mixer of this package keeps.
+
+Both papers behind this project read local attention, depth-wise convolution and the rest as one form: every output
+is a weighted sum of values at other positions (and channels), and the mixers differ in where the values come from,
+which sums share their weights, and what the weights are made from (Han et al., ICLR 2022, section 3 and table 1).
+So each mixer here is three steps, and whoever asks for its weights can differentiate the second one, which is
+linear in the values whatever the mixer is:
+
+    values, source = prepare(x)        what is summed, and what the weights are made from
+    mixed = mix(values, source)        the weighted sums, linear in the values up to a constant
+    project(mixed)                     what follows at every position by itself
+"""
+
+from __future__ import annotations
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class TokenMixer(BaseModule):
+    """A token mixer, `(B, C, H, W) -> (B, C, H, W)`.
+
+    A constructor takes `channels` and its own options by name, and of `PLACE`, what a network knows about the
+    place of the mixer in it, whatever it needs (`building.py` passes just that).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, source = self.prepare(x)
+        return self.project(self.mix(values, source))
+
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the values, (B, C, H, W), and the source of the weights, (B, any, H, W)."""
+        raise NotImplementedError
+
+    def mix(self, values: Tensor, source: Tensor) -> Tensor:
+        """Weigh and sum the values with weights made from the source, (B, C, H, W); static weights ignore it."""
+        raise NotImplementedError
+
+    def project(self, mixed: Tensor) -> Tensor:
+        """What follows the sums, at every position by itself, (B, C, H, W)."""
+        raise NotImplementedError
+
+
+class SequenceMixer(TokenMixer):
+    """A token mixer that also takes tokens beside those of the map, such as a class token."""
+
+    def forward_sequence(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Mix a sequence, (B, T + H * W, C) -> the same shape.
+
+        Args:
+            x: T tokens that have no place in the map, then those of the map, row by row.
+            size: (H, W).
+        """
+        raise NotImplementedError
+
+
+def as_sequence(x: Tensor) -> Tensor:
+    """A map (B, C, H, W) as (B, H * W, C); a view of a channels_last map."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def as_map(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """A sequence (B, H * W, C) as a channels_last map (B, C, H, W); a view."""
+    return x.unflatten(1, size).permute(0, 3, 1, 2)
+
+
+def over_channels(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a layer that works on the last axis to the channels of a map, (B, C, H, W) -> (B, C', H, W)."""
+    return layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
