@@ -117,19 +117,19 @@ class IsotropicNet(BaseModule):
         x = pad_to_multiple(x, self.patch_size).contiguous(memory_format=torch.channels_last)
         x = self.patch_embed(x)  # (B, C, H / patch, W / patch)
         size = tuple(x.shape[2:])
-        if not self.tokens:
-            x = x if self.pos_embed is None else x + as_map(self._positions(size), size)
-            for block in self.blocks:
-                x = block(x)
-            return (self.norm(x).contiguous(),)
-        tokens = [token.expand(len(x), -1, -1) for token in (self.cls_token, self.dist_token) if token is not None]
-        x = torch.cat((*tokens, as_sequence(x)), 1)  # (B, T + N, C)
-        x = x if self.pos_embed is None else x + self._positions(size)
+        if self.tokens:
+            tokens = [token for token in (self.cls_token, self.dist_token) if token is not None]
+            x = torch.cat((*(token.expand(len(x), -1, -1) for token in tokens), as_sequence(x)), 1)
+            x = as_map(x, (1, -1))  # (B, C, 1, T + N): what works on channels sees a map
+        if self.pos_embed is not None:
+            x = x + as_map(self._positions(size), tuple(x.shape[2:]))
         for block in self.blocks:
-            x = block.forward_sequence(x, size)
-        x = as_sequence(self.norm(x.transpose(1, 2).unsqueeze(2)))  # (B, T + N, C)
-        outs = [x[:, i] for i in range(self.tokens)]  # (B, C) each
-        return (outs[0] if len(outs) == 1 else tuple(outs),)
+            x = block(x, size if self.tokens else None)
+        x = self.norm(x)
+        if not self.tokens:
+            return (x.contiguous(),)
+        states = x[:, :, 0, : self.tokens].unbind(2)  # (B, C) each
+        return (states[0] if len(states) == 1 else states,)
 
     def _positions(self, size: tuple[int, int]) -> Tensor:
         """The embedding of tokens and positions, (1, T + N, C), for a map of any size."""

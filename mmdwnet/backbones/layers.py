@@ -172,26 +172,18 @@ class PreNormBlock(nn.Module):
             scale = None if layer_scale is None else nn.Parameter(torch.full((channels,), float(layer_scale)))
             self.register_parameter(name, scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(_scaled(self.mixer(self.norm1(x)), self.scale1))
-        return x + self.drop_path(_scaled(self.mlp(self.norm2(x)), self.scale2))
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Run the block.
 
-    def forward_sequence(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """As `forward`, on a sequence (B, T + H * W, C) with T tokens beside the map; no layer scale there.
-
-        The mixer has to be a `SequenceMixer`.
+        Args:
+            x: a map, (B, C, H, W), or with `size` a sequence of tokens and a map, (B, C, 1, T + H * W).
+            size: (H, W) of that map; the mixer has to be a `SequenceMixer`.
         """
-        as_rows = x.transpose(1, 2).unsqueeze(2)  # (B, C, 1, T + H * W): what works on channels sees a map
-        mixed = self.mixer.forward_sequence(_rows(self.norm1(as_rows)), size)
-        x = x + self.drop_path(mixed)
-        as_rows = x.transpose(1, 2).unsqueeze(2)
-        return x + self.drop_path(_rows(self.mlp(self.norm2(as_rows))))
+        normed = self.norm1(x)
+        mixed = self.mixer(normed) if size is None else self.mixer.forward_sequence(normed, size)
+        x = x + self.drop_path(_scaled(mixed, self.scale1))
+        return x + self.drop_path(_scaled(self.mlp(self.norm2(x)), self.scale2))
 
 
 def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else x * scale.view(-1, 1, 1)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """(B, C, 1, N) -> (B, N, C)."""
-    return x.squeeze(2).transpose(1, 2)

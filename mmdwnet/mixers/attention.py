@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .base import SequenceMixer, as_map, as_sequence, over_channels
+from .base import SequenceMixer, TokenMixer, over_channels
 from .relative_position import RelativePosition
 from .windows import Windows, on_padded
 
@@ -98,7 +98,7 @@ def heads_of(channels: int, head_channels: int, name: str) -> int:
     return channels // head_channels
 
 
-class _Attention(SequenceMixer):
+class _Attention(TokenMixer):
     """What attention over a map and over windows share: values, queries and keys by one Linear, and one behind.
 
     values: the last C outputs of `qkv`; source: the queries and keys before them.
@@ -126,7 +126,7 @@ class _Attention(SequenceMixer):
 
 
 @MODELS.register_module()
-class GlobalAttention(_Attention):
+class GlobalAttention(_Attention, SequenceMixer):
     """Multi-head self-attention over all positions, and over tokens beside the map.
 
     Args:
@@ -154,17 +154,7 @@ class GlobalAttention(_Attention):
         super().__init__(channels, head_channels, activation, init_cfg)
         self.position = RelativePosition(self.heads, map_size) if relative_position else None
 
-    def mix(self, values: Tensor, source: Tensor) -> Tensor:
-        size = tuple(values.shape[2:])
-        return as_map(self._attend(as_sequence(values), as_sequence(source), size), size)
-
-    def forward_sequence(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        qkv = self.qkv(x)  # (B, T + N, 3C)
-        channels = x.shape[-1]
-        return self.proj(self._attend(qkv[..., 2 * channels :], qkv[..., : 2 * channels], size))
-
-    def _attend(self, values: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, T + N, C) values, (B, T + N, 2C) queries and keys -> (B, T + N, C)."""
+    def mix_sequence(self, values: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
         q, k = (self._split(part) for part in source.chunk(2, -1))  # (B, heads, T + N, d)
         v = self._split(values)
         if self.position is None:

@@ -16,6 +16,8 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..ops import is_plain, pointwise_linear
+
 
 class TokenMixer(BaseModule):
     """A token mixer, `(B, C, H, W) -> (B, C, H, W)`.
@@ -45,12 +47,22 @@ class SequenceMixer(TokenMixer):
     """A token mixer that also takes tokens beside those of the map, such as a class token."""
 
     def forward_sequence(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Mix a sequence, (B, T + H * W, C) -> the same shape.
+        """Mix a sequence, in the form of a map of one row, (B, C, 1, T + H * W) -> the same shape.
 
         Args:
             x: T tokens that have no place in the map, then those of the map, row by row.
             size: (H, W).
         """
+        values, source = self.prepare(x)
+        mixed = self.mix_sequence(as_sequence(values), as_sequence(source), size)
+        return self.project(as_map(mixed, (1, -1)))
+
+    def mix(self, values: Tensor, source: Tensor) -> Tensor:
+        size = tuple(values.shape[2:])
+        return as_map(self.mix_sequence(as_sequence(values), as_sequence(source), size), size)
+
+    def mix_sequence(self, values: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
+        """As `mix`, on (B, T + H * W, C) values and their source."""
         raise NotImplementedError
 
 
@@ -64,6 +76,8 @@ def as_map(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x.unflatten(1, size).permute(0, 3, 1, 2)
 
 
-def over_channels(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a layer that works on the last axis to the channels of a map, (B, C, H, W) -> (B, C', H, W)."""
-    return layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+def over_channels(linear: nn.Module, x: Tensor) -> Tensor:
+    """Apply a Linear, or what stands in its place, to the channels of a map, (B, C, H, W) -> (B, C', H, W)."""
+    if not is_plain(linear, nn.Linear):
+        return linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return pointwise_linear(x, linear.weight, linear.bias)

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .attention import heads_of, weigh
-from .base import SequenceMixer, as_map, as_sequence, over_channels
+from .base import SequenceMixer, TokenMixer, over_channels
 from .relative_position import RelativePosition
 from .windows import Windows, on_padded
 
 
-class _DepthwiseAttention(SequenceMixer):
+class _DepthwiseAttention(TokenMixer):
     """values: the queries, which a kernel multiplies; source: the keys, which it is made from."""
 
     def __init__(self, channels: int, head_channels: int, size: tuple[int, int] | None, init_cfg: dict | None):
@@ -41,7 +41,7 @@ class _DepthwiseAttention(SequenceMixer):
 
 
 @MODELS.register_module()
-class DepthwiseGlobalAttention(_DepthwiseAttention):
+class DepthwiseGlobalAttention(_DepthwiseAttention, SequenceMixer):
     """Depth-wise self-attention over all positions, and over tokens beside the map.
 
     Args:
@@ -65,20 +65,12 @@ class DepthwiseGlobalAttention(_DepthwiseAttention):
     ):
         super().__init__(channels, head_channels, map_size if relative_position else None, init_cfg)
 
-    def mix(self, values: Tensor, source: Tensor) -> Tensor:
-        size = tuple(values.shape[2:])
-        return as_map(self._mix(as_sequence(values), as_sequence(source), size), size)
-
-    def forward_sequence(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        queries, keys = self.qk(x).chunk(2, -1)  # (B, T + N, C) each
-        return self.proj(self._mix(queries, keys, size))
-
-    def _mix(self, queries: Tensor, keys: Tensor, size: tuple[int, int]) -> Tensor:
-        mixed = queries * keys.mean(1, keepdim=True)
+    def mix_sequence(self, values: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
+        mixed = values * source.mean(1, keepdim=True)
         if self.position is None:
             return mixed
-        tokens = keys.shape[1] - size[0] * size[1]
-        by_head = keys[:, tokens:].unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, H * W, d)
+        tokens = source.shape[1] - size[0] * size[1]
+        by_head = source[:, tokens:].unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, H * W, d)
         placed = weigh(self.position(size), by_head).transpose(1, 2).flatten(2)
         return torch.cat((mixed[:, :tokens], mixed[:, tokens:] + placed), 1)
 

@@ -20,7 +20,7 @@ def from_swin(state, merged_from_unfold=True):
         merging = re.fullmatch(r'stages\.(\d)\.downsample\.(.*)', key)
         if merging:
             key = f'stages.{int(merging[1]) + 1}.downsample.{merging[2]}'
-            # (..., C * 4): channel, then (row, column) (0,0) (0,1) (1,0) (1,1) -> neighbour, column first, then channel
+            # (..., C * 4): channel, then neighbours row by row -> neighbours column by column, then channel
             value = value.unflatten(-1, (-1, 4))[..., [0, 2, 1, 3]].transpose(-1, -2).flatten(-2)
         key = key.replace('.attn.w_msa.relative_position', '.mixer.position.relative_position')
         key = key.replace('.attn.w_msa.', '.mixer.').replace('.ffn.layers.0.0.', '.mlp.fc1.')
