@@ -245,10 +245,10 @@ _reshape_alias _to_copy _unsafe_view alias as_strided as_strided_ cat clone cons
 fill_ flip im2col index index_put_ index_select lift_fresh masked_fill permute repeat roll select slice split
 split_with_sizes squeeze stack t transpose unbind unsqueeze view _safe_softmax _softmax abs add add_ bernoulli_
 clamp cos div div_ eq erf exp floor ge gelu gt hardsigmoid hardswish hardtanh leaky_relu log lt mul mul_
-native_dropout ne neg pow relu relu_ rsqrt rsub sigmoid silu silu_ sin softplus sqrt square sub sub_ tanh where
-_adaptive_avg_pool2d adaptive_max_pool2d amax amin argmax avg_pool2d cumsum linalg_vector_norm max
+native_dropout ne neg pow relu relu_ rsqrt rsub sigmoid silu silu_ sin softplus sqrt square sub sub_ tanh unfold
+where _adaptive_avg_pool2d adaptive_max_pool2d amax amin argmax avg_pool2d cumsum linalg_vector_norm max
 max_pool2d_with_indices mean min std sum topk upsample_bicubic2d var var_mean arange bitwise_not empty empty_like
 empty_strided full full_like linspace new_empty new_full new_ones new_zeros ones ones_like rand randn
-scalar_tensor zeros zeros_like
+promote_types scalar_tensor zeros zeros_like
 """
 FREE = frozenset(f'aten::{name}' for name in _FREE.split())

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .base import SequenceMixer, TokenMixer, over_channels
+from .base import SequenceMixer, TokenMixer, groups_of, over_channels
 from .relative_position import RelativePosition
 from .windows import Windows, on_padded
 
@@ -88,17 +88,7 @@ def check_activation(activation: str) -> None:
         raise ValueError(f'unknown activation {activation!r} of an attention: expected one of {list(ACTIVATIONS)}')
 
 
-def heads_of(channels: int, head_channels: int, name: str) -> int:
-    """How many heads of `head_channels` the channels make; ValueError if they do not."""
-    if not isinstance(head_channels, int) or head_channels < 1 or channels % head_channels:
-        raise ValueError(
-            f'{name}: head_channels must divide the channels of every stage, got head_channels={head_channels!r} '
-            f'and {channels} channels'
-        )
-    return channels // head_channels
-
-
-class _Attention(TokenMixer):
+class QkvAttention(TokenMixer):
     """What attention over a map and over windows share: values, queries and keys by one Linear, and one behind.
 
     values: the last C outputs of `qkv`; source: the queries and keys before them.
@@ -107,7 +97,7 @@ class _Attention(TokenMixer):
     def __init__(self, channels: int, head_channels: int, activation: str, init_cfg: dict | None):
         super().__init__(init_cfg)
         check_activation(activation)
-        self.heads = heads_of(channels, head_channels, type(self).__name__)
+        self.heads = groups_of(channels, head_channels, 'head_channels', type(self).__name__)
         self.activation = activation
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
@@ -126,7 +116,7 @@ class _Attention(TokenMixer):
 
 
 @MODELS.register_module()
-class GlobalAttention(_Attention, SequenceMixer):
+class GlobalAttention(QkvAttention, SequenceMixer):
     """Multi-head self-attention over all positions, and over tokens beside the map.
 
     Args:
@@ -172,7 +162,7 @@ class GlobalAttention(_Attention, SequenceMixer):
 
 
 @MODELS.register_module()
-class WindowAttention(_Attention):
+class WindowAttention(QkvAttention):
     """Multi-head self-attention within square windows, with relative position: Swin's, shifted or not.
 
     A map is padded with zeros at the right and the bottom to multiples of the window, before the queries, keys and

@@ -43,6 +43,19 @@ class TokenMixer(BaseModule):
         raise NotImplementedError
 
 
+class BareMixer(TokenMixer):
+    """A mixer that is one operation by itself: no projection before it and none behind.
+
+    values: the input; source: the input.
+    """
+
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+    def project(self, mixed: Tensor) -> Tensor:
+        return mixed
+
+
 class SequenceMixer(TokenMixer):
     """A token mixer that also takes tokens beside those of the map, such as a class token."""
 
@@ -81,3 +94,23 @@ def over_channels(linear: nn.Module, x: Tensor) -> Tensor:
     if not is_plain(linear, nn.Linear):
         return linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     return pointwise_linear(x, linear.weight, linear.bias)
+
+
+def groups_of(channels: int, each: int, option: str, mixer: str) -> int:
+    """How many groups, or heads, of so many channels the channels make.
+
+    Args:
+        channels: C.
+        each: channels of a group.
+        option: what the mixer calls that number, for the message.
+        mixer: its name, for the message.
+
+    Raises:
+        ValueError: they do not divide.
+    """
+    if not isinstance(each, int) or each < 1 or channels % each:
+        raise ValueError(
+            f'{mixer}: {option} must divide the channels of every stage, got {option}={each!r} and {channels} '
+            'channels'
+        )
+    return channels // each

@@ -153,7 +153,7 @@ class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
                 'InhomogeneousDynamicDepthwiseConv: groups must divide the channels of every stage, got '
                 f'groups={groups} and {channels} channels'
             )
-        aggregate = _InhomogeneousAggregation(channels, kernel_size, groups, reduction, norm_cfg, impl)
+        aggregate = InhomogeneousAggregation(channels, kernel_size, groups, reduction, norm_cfg, impl)
         super().__init__(channels, aggregate, kernel_size, norm_cfg, init_cfg)
 
 
@@ -171,7 +171,7 @@ class _DynamicAggregation(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int, reduction: int, norm_cfg: dict, impl: str):
         super().__init__()
-        hidden = _hidden_width(channels, reduction)
+        hidden = hidden_width(channels, reduction)
         check_impl(impl)
         self.impl = impl
         self.kernel_size = kernel_size
@@ -209,12 +209,12 @@ class _DynamicAggregation(nn.Module):
         )
 
 
-class _InhomogeneousAggregation(nn.Module):
+class InhomogeneousAggregation(nn.Module):
     """1x1 to C / r -> BN -> ReLU -> 1x1 to G * K * K at every position, applied around that position."""
 
     def __init__(self, channels: int, kernel_size: int, groups: int, reduction: int, norm_cfg: dict, impl: str):
         super().__init__()
-        hidden = _hidden_width(channels, reduction)
+        hidden = hidden_width(channels, reduction)
         check_impl(impl)
         self.impl = impl
         self.kernel_size = kernel_size
@@ -240,7 +240,8 @@ def check_kernel_size(kernel_size: int) -> None:
         raise ValueError(f'kernel_size must be an odd positive integer, such as 7, got {kernel_size!r}')
 
 
-def _hidden_width(channels: int, reduction: int) -> int:
+def hidden_width(channels: int, reduction: int) -> int:
+    """The width C // r of a generator; ValueError unless `reduction` lies between 1 and the channels."""
     if reduction < 1 or channels // reduction < 1:
         raise ValueError(f'reduction must lie between 1 and the {channels} channels of its stage, got {reduction}')
     return channels // reduction

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .attention import heads_of, weigh
-from .base import SequenceMixer, TokenMixer, over_channels
+from .attention import weigh
+from .base import SequenceMixer, TokenMixer, groups_of, over_channels
 from .relative_position import RelativePosition
 from .windows import Windows, on_padded
 
@@ -27,7 +27,7 @@ class _DepthwiseAttention(TokenMixer):
 
     def __init__(self, channels: int, head_channels: int, size: tuple[int, int] | None, init_cfg: dict | None):
         super().__init__(init_cfg)
-        self.heads = heads_of(channels, head_channels, type(self).__name__)
+        self.heads = groups_of(channels, head_channels, 'head_channels', type(self).__name__)
         self.qk = nn.Linear(channels, 2 * channels)
         self.proj = nn.Linear(channels, channels)
         self.position = None if size is None else RelativePosition(self.heads, size)

@@ -1,6 +1,7 @@
-"""The mathematics: depth-wise convolutions whose kernels are data. Imports torch only.
+"""The mathematics: depth-wise convolutions whose kernels are data, neighbourhood attention. Imports torch only.
 
-`depthwise.py` is what one calls; `reference.py` what it means; `tiled.py` and `triton_*.py` how it is fast.
+`depthwise.py` and `neighbourhood.py` are what one calls; `reference.py` is what the first means; `tiled.py` and
+`triton_*.py` are how it is fast, and `neighbourhood_strips.py` how the second needs little memory.
 """
 
 from . import flops as _registers_flop_formulas  # noqa: F401
@@ -12,6 +13,7 @@ from .depthwise import (
 )
 from .implementations import available_impls, check_impl
 from .library import autocast_off
+from .neighbourhood import neighbourhood_attention
 from .pointwise import is_plain, pointwise_linear, pointwise_mlp
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     'generated_depthwise_conv2d',
     'inhomogeneous_depthwise_conv2d',
     'is_plain',
+    'neighbourhood_attention',
     'pointwise_linear',
     'pointwise_mlp',
 ]

@@ -68,7 +68,7 @@ def test_inhomogeneous_kernels_are_shared_by_a_group_of_neighbouring_channels():
     net, x = built(InhomogeneousDynamicDepthwiseConv, groups=4).eval().aggregate, torch.randn(1, 32, 6, 6)
     x = x[:, :1].expand(-1, 32, -1, -1)  # equal channels: what differs is the kernels
     with torch.no_grad():
-        groups = net(x).unflatten(1, (4, 8))
+        groups = net(x, x).unflatten(1, (4, 8))
     assert torch.equal(groups, groups[:, :, :1].expand_as(groups))
     assert not torch.allclose(groups[:, 0], groups[:, 1])
 
