@@ -69,7 +69,8 @@ def _draw_points(panel: Axes, rows: Sequence[Measured], quantity: str, metric: s
     """Draw the points of a panel, and lines through the sizes of a family; return the names to write."""
     families: dict[str, list[tuple[float, float]]] = {}
     labels = []
-    ours = all(_family(item.row) in FAMILIES for item in rows)
+    # every row is a family and a size, and nothing else tells two of them apart
+    ours = all(_family(item.row) in FAMILIES and ', ' not in item.row.model for item in rows)
     for item in rows:
         family = _family(item.row)
         color = FAMILIES.get(family, OTHERS)

@@ -15,10 +15,10 @@ import yaml
 import mmdwnet
 
 from ..errors import UserError
-from .published import METRICS, Table, load_sources
+from .published import METRICS, Row, Table, load_sources
 from .tables import Measured, named_values
 
-TREES = ('imagenet', 'imagenet22k', 'coco', 'ade20k')
+TREES = ('imagenet', 'imagenet/ablation', 'imagenet22k', 'coco', 'ade20k')
 DATASETS = {
     'imagenet': ('Image Classification', 'ImageNet-1K'),
     'coco': ('Object Detection', 'COCO'),
@@ -44,11 +44,39 @@ COLLECTIONS = [
         ),
         README='README.md',
     ),
+    dict(
+        Name='Attention without softmax, and depth-wise',
+        Metadata=dict(Architecture=['Multi-head Self Attention', 'Depth-wise Self Attention']),
+        Paper=dict(
+            Title='Interpret Vision Transformers as ConvNets with Dynamic Convolutions',
+            URL='https://arxiv.org/abs/2309.10713',
+        ),
+        README='README.md',
+    ),
+    dict(
+        Name='NAT',
+        Metadata=dict(Architecture=['Neighborhood Attention']),
+        Paper=dict(Title='Neighborhood Attention Transformer', URL='https://arxiv.org/abs/2204.07143'),
+        Code=dict(URL='https://github.com/SHI-Labs/Neighborhood-Attention-Transformer'),
+        README='README.md',
+    ),
+    dict(
+        Name='DeiT',
+        Metadata=dict(Architecture=['Multi-head Self Attention']),
+        Paper=dict(
+            Title='Training data-efficient image transformers & distillation through attention',
+            URL='https://arxiv.org/abs/2012.12877',
+        ),
+        README='README.md',
+    ),
 ]
+# the collection of all rows of the tables with that source; other rows are Swin's or DWNet's
+OF_SOURCE = {'interpret': COLLECTIONS[2]['Name'], 'nat': COLLECTIONS[3]['Name'], 'deit': COLLECTIONS[4]['Name']}
 HEADER = '# Written by `python tools/analysis_tools/reproduce_tables.py --update`.\n'
 INDEX_HEADER = f'# Read by mmengine and mim from the installed package (mmdwnet/.mim/model-index.yml).\n{HEADER}'
-PRINTED = {'params': ('Parameters', 'M'), 'flops': ('FLOPs', 'G')}
+PRINTED = {'params': ('Parameters', 'M'), 'flops': ('FLOPs', 'G'), 'activations': ('Activations', 'M')}
 BEGIN, END = '<!-- tables: begin -->', '<!-- tables: end -->'
+# what README.md shows; the ablations are too many for it
 HEADINGS = {
     'imagenet': 'ImageNet-1K',
     'imagenet22k': 'ImageNet-1K after ImageNet-22K',
@@ -95,19 +123,22 @@ def update(measured: Sequence[tuple[Table, Sequence[Measured]]], root: Path | No
 
 
 def metafile(tree: str, measured: Sequence[tuple[Table, Sequence[Measured]]]) -> str:
-    """Return the text of configs/<tree>/metafile.yml: every row whose config lies in that tree."""
-    rows = [(table, item) for table, items in measured for item in items]
-    prefix = f'configs/{tree}/'
-    models = [_model(table, item) for table, item in rows if (item.row.config or '').startswith(prefix)]
-    content = dict(Models=models)
+    """Return the text of configs/<tree>/metafile.yml: every config that lies there, with all its rows."""
+    rows: dict[str, list[tuple[Table, Measured]]] = {}
+    for table, items in measured:
+        for item in items:
+            if Path(item.row.config or '').parent.as_posix() == f'configs/{tree}':
+                rows.setdefault(item.row.config, []).append((table, item))
+    content = dict(Models=[_model(of_config) for of_config in rows.values()])
     if tree == TREES[0]:
         content = dict(Collections=COLLECTIONS, **content)
     return HEADER + _dumped(content)
 
 
-def _model(table: Table, item: Measured) -> dict:
+def _model(rows: Sequence[tuple[Table, Measured]]) -> dict:
+    table, item = rows[0]
     row, counts = item.row, item.complexity
-    collection = COLLECTIONS['Swin' in row.model]['Name']
+    collection = OF_SOURCE.get(table.source, COLLECTIONS['Swin' in row.model]['Name'])
     task, dataset = DATASETS[table.protocol]
     model = {
         'Name': row.name,
@@ -116,25 +147,26 @@ def _model(table: Table, item: Measured) -> dict:
         'Metadata': dict(FLOPs=counts.flops, Parameters=counts.params, Activations=counts.activations),
         'Results': [dict(Task=task, Dataset='ImageNet-22K' if row.name.endswith('_in22k') else dataset)],
     }
-    if row.published:
-        model['Published'] = _published(row.published)
+    published = _published([item.row for _, item in rows])
+    if published:
+        model['Published'] = published
     if row.weights:
         model['Weights'] = row.weights
     return model
 
 
-def _published(published: dict[str, dict[str, str]]) -> list[dict]:
+def _published(rows: Sequence[Row]) -> list[dict]:
     """Turn quantity -> source -> value into an entry per source."""
     entries: dict[str, dict] = {}
-    for quantity, values in published.items():
-        for source, value in values.items():
-            entry = entries.setdefault(source, dict(Source=source))
-            if quantity in METRICS:
-                entry[METRICS[quantity].name] = float(value)
-            else:
-                entry[dict(params='Parameters', flops='FLOPs')[quantity]] = (
-                    value + dict(params='M', flops='G')[quantity]
-                )
+    for row in rows:
+        for quantity, values in row.published.items():
+            for source, value in values.items():
+                entry = entries.setdefault(source, dict(Source=source))
+                if quantity in METRICS:
+                    entry[METRICS[quantity].name] = float(value)
+                else:
+                    name, unit = PRINTED[quantity]
+                    entry[name] = value + unit
     return list(entries.values())
 
 
@@ -147,16 +179,21 @@ def readme_section(root: Path) -> str:
     index = yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))
     parts, used = [], []
     for path in index['Import']:
+        tree = Path(path).parent.relative_to('configs').as_posix()
+        if tree not in HEADINGS:
+            continue
         models = yaml.safe_load((root / path).read_text(encoding='utf-8'))['Models']
         models = [model for model in models if 'Published' in model]
         used += [entry['Source'] for model in models for entry in model['Published']]
-        parts.append(f'**{HEADINGS[Path(path).parent.name]}**\n\n{_readme_table(models)}')
+        parts.append(f'**{HEADINGS[tree]}**\n\n{_readme_table(models)}')
     sources = ''.join(f'- {name}: {text}\n' for name, text in load_sources().items() if name in used)
     intro = (
         'Parameters and FLOPs in the first columns were counted by this project. What follows "published" are '
         "other\npeople's numbers: no training of these configs was run here. Their source is the talk where no "
         'other is named.\nFLOPs are multiply-adds: ImageNet at 224 x 224, COCO at 1280 x 800 with 1000 proposals '
-        'and 100 masks,\nADE20K at 2048 x 512 without the auxiliary head.\n'
+        'and 100 masks,\nADE20K at 2048 x 512 without the auxiliary head.\n\n'
+        'Not here: the ablations of the papers, configs/imagenet/ablation, which\n`python tools/analysis_tools/'
+        'reproduce_tables.py --task softmax` (or `depthwise`, `sharing`) prints.\n'
     )
     return '\n'.join([BEGIN, intro, *parts, f'Sources:\n\n{sources}{END}'])
 

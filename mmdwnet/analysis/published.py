@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 PUBLISHED = Path(__file__).with_name('published.yml')
-TASKS = ('imagenet', 'coco', 'ade20k', 'pretrain22k', 'zoo')
+TASKS = ('imagenet', 'coco', 'ade20k', 'pretrain22k', 'zoo', 'softmax', 'depthwise', 'sharing', 'nat')
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,13 @@ class Row:
         timm: name of a model of timm, where no config has it.
         size: height and width of the image that it is counted at, None for the protocol's.
         num_classes: classes to put in the place of the config's, None for those.
-        published: quantity (params in millions, flops in 10^9, or a metric in percent) to the printed value by
-            source, the table's own source first.
+        published: quantity (params or activations in millions, flops in 10^9, or a metric in percent) to the
+            printed value by source, the table's own source first.
         weights: URL of the released weights.
         missing: why there is no config.
         note: what a reader must know about the published values.
-        differ: what is known not to agree with the published values, of params and flops; `note` says why.
+        differ: what is known not to agree with the published values, of params, flops and activations; `note`
+            says why.
     """
 
     model: str

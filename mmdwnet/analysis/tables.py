@@ -18,7 +18,11 @@ from .published import METRICS, Row, Table, load_sources
 
 NOT_RUN = 'not run'
 # quantity, heading, factor to the unit of the table, digits of the measured value
-SIZES = (('params', 'params (M)', 1e-6, 3), ('flops', 'FLOPs (G)', 1e-9, 3))
+SIZES = (
+    ('params', 'params (M)', 1e-6, 3),
+    ('flops', 'FLOPs (G)', 1e-9, 3),
+    ('activations', 'activations (M)', 1e-6, 3),
+)
 
 
 @dataclass(frozen=True)
@@ -36,23 +40,23 @@ class Measured:
     metrics: dict[str, float]
 
     def value(self, quantity: str) -> float | None:
-        """Return params in millions, flops in 10^9, or a metric in percent; None where not measured."""
+        """Return a size in the unit of its column, or a metric in percent; None where not measured."""
         for name, _, factor, _ in SIZES:
             if name == quantity:
                 return None if self.complexity is None else getattr(self.complexity, name) * factor
         return self.metrics.get(quantity)
 
-    def flops_difference(self) -> float | None:
-        """Return measured over published FLOPs, minus 1, where there are both."""
-        printed = self.row.printed('flops')
-        return None if printed is None or self.complexity is None else self.value('flops') / float(printed) - 1
+    def difference(self, quantity: str) -> float | None:
+        """Return measured over published, minus 1, where there are both."""
+        value, printed = self.value(quantity), self.row.printed(quantity)
+        return None if value is None or printed is None else value / float(printed) - 1
 
-    def params_agree(self) -> bool | None:
-        """Whether the parameters, rounded to the digits printed, are the published ones; None where one lacks."""
-        printed = self.row.printed('params')
-        if printed is None or self.complexity is None:
+    def agrees(self, quantity: str) -> bool | None:
+        """Whether the measured value, at the printed digits, is the published one; None where one lacks."""
+        value, printed = self.value(quantity), self.row.printed(quantity)
+        if value is None or printed is None:
             return None
-        return f'{self.value("params"):.{len(printed.partition(".")[2])}f}' == printed
+        return f'{value:.{len(printed.partition(".")[2])}f}' == printed
 
 
 def measure_table(
@@ -136,13 +140,15 @@ def _metrics(row: Row, table: Table, results: dict[str, dict[str, float]]) -> di
 
 
 def markdown(table: Table, measured: Sequence[Measured]) -> str:
-    """Return a table as Markdown, its columns aligned, with its notes below."""
+    """Return a table as Markdown, its columns aligned, with its notes below.
+
+    What no row has a published value of stands without the columns to compare with.
+    """
     header = ['model']
-    for _, label, _, _ in SIZES:
-        header += [label, 'published']
-    header += ['difference', 'activations (M)']
+    for name, label, _, _ in SIZES:
+        header += [label, *(['published', 'difference'] if _is_published(table, name) else [])]
     for name in table.metrics:
-        header += [f'{METRICS[name].label} (%)', 'published']
+        header += [f'{METRICS[name].label} (%)', *(['published'] if _is_published(table, name) else [])]
     notes: list[str] = []
     lines = [header] + [_cells(table, item, notes) for item in measured]
     text = f'### {table.title}\n\n{aligned(lines)}'
@@ -159,20 +165,26 @@ def _cells(table: Table, item: Measured, notes: list[str]) -> list[str]:
     cells = [row.model + marks]
     for name, _, _, digits in SIZES:
         value = item.value(name)
-        cells += [
-            '-' if value is None else f'{value:.{digits}f}',
-            _published(table, row, name),
-        ]
-    difference = item.flops_difference()
-    cells.append('-' if difference is None else f'{difference:+.1%}')
-    cells.append('-' if item.complexity is None else f'{item.complexity.activations / 1e6:.3f}')
+        cells.append('-' if value is None else f'{value:.{digits}f}')
+        if _is_published(table, name):
+            cells += [_published(table, row, name), _difference(item, name)]
     for name in table.metrics:
         value = item.metrics.get(name)
-        cells += [
-            NOT_RUN if value is None else f'{value:.2f}',
-            _published(table, row, name),
-        ]
+        cells.append(NOT_RUN if value is None else f'{value:.2f}')
+        if _is_published(table, name):
+            cells.append(_published(table, row, name))
     return cells
+
+
+def _is_published(table: Table, quantity: str) -> bool:
+    return any(row.printed(quantity) for row in table.rows)
+
+
+def _difference(item: Measured, quantity: str) -> str:
+    difference = item.difference(quantity)
+    if difference is None:
+        return '-'
+    return '=' if item.agrees(quantity) else f'{difference:+.2%}'
 
 
 def _notes(item: Measured) -> list[str]:
@@ -222,7 +234,8 @@ def explanation() -> str:
         'Columns called "published" are numbers of other people; all others were measured by this project. '
         'A metric is measured only where a file of results was given. FLOPs are multiply-adds: ImageNet at 224 x '
         '224 of the backbone, COCO at 1280 x 800 with 1000 proposals and 100 masks, ADE20K at 2048 x 512 without '
-        'the auxiliary head.\n\n'
+        'the auxiliary head. Activations are the elements of the results of convolutions and matrix products. A '
+        'difference of "=": the same at the digits that are printed.\n\n'
         f'Sources of the published values; one that is not the main source of its table is named:\n\n{sources}'
     )
 

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 
 from mmdwnet.analysis import metafiles
-from mmdwnet.analysis.metafiles import BEGIN, END, TREES, repository
+from mmdwnet.analysis.metafiles import BEGIN, END, HEADINGS, TREES, repository
 
 ROOT = repository()
 COMMAND = 'python tools/analysis_tools/reproduce_tables.py --update'
@@ -50,8 +50,21 @@ def test_released_weights_stand_with_the_models_that_have_them():
     assert all(url.startswith(base) and url.endswith('.pth') for url in weights)
 
 
+def test_a_config_of_several_tables_is_one_model_with_all_that_was_published():
+    models = {model['Name']: model for model in models_of('imagenet/ablation')}
+    assert 'Published' not in models['local-mlp-tiny_share-1_16xb64_in1k']
+    (published,) = models['swin-tiny_softmax_rel_16xb64_in1k']['Published']
+    sizes = {'Parameters': '28.288M', 'FLOPs': '4.508G', 'Activations': '17.054M'}
+    assert published == {'Source': 'interpret', 'Top 1 Accuracy': 81.13, **sizes}
+
+
 @pytest.mark.parametrize(
-    'config', ['imagenet/dwnet-tiny_8xb128_in1k.py', 'coco/mask-rcnn_dwnet-tiny_fpn_1x_coco.py']
+    'config',
+    [
+        'imagenet/dwnet-tiny_8xb128_in1k.py',
+        'imagenet/ablation/swin-tiny_softmax_rel_16xb64_in1k.py',
+        'coco/mask-rcnn_dwnet-tiny_fpn_1x_coco.py',
+    ],
 )
 def test_mmengine_resolves_the_name_from_anywhere(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -79,7 +92,7 @@ def test_update_writes_all_files_and_the_marked_part_of_the_readme(measured, tmp
     assert 'old' not in text.split(BEGIN)[1].split(END)[0].split()
     for tree in TREES:
         for model in models_of(tree):
-            assert (f'({model["Config"]})' in text) == ('Published' in model)
+            assert (f'({model["Config"]})' in text) == ('Published' in model and tree in HEADINGS)
     metafiles.update(measured, tmp_path)
     assert readme.read_text(encoding='utf-8') == text
 

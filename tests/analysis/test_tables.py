@@ -1,6 +1,7 @@
 """The tables: every row against its published numbers, and metrics from files of results only."""
 
 import json
+import re
 
 import pytest
 
@@ -21,16 +22,20 @@ def by_name(measured):
 
 @pytest.mark.parametrize(('title', 'model'), ROWS, ids=[f'{title}: {model}' for title, model in ROWS])
 def test_row_meets_its_published_numbers(title, model, by_name):
-    """Parameters at the printed digits, FLOPs within 1 %; where not, the row says so, and only there."""
+    """Sizes at the printed digits, FLOPs of fewer than three decimals within 1 %; where not, the row says so."""
     item = by_name[title, model]
     if item.complexity is None:
         assert item.row.missing
         return
     assert not item.complexity.uncounted
-    if item.row.printed('params'):
-        assert item.params_agree() == ('params' not in item.row.differ)
-    if item.row.printed('flops'):
-        assert (abs(item.flops_difference()) > 0.01) == ('flops' in item.row.differ)
+    for quantity, _, _, _ in tables.SIZES:
+        if item.row.printed(quantity):
+            meets = item.agrees(quantity)
+            if quantity == 'flops' and not re.search(r'\.\d{3}$', item.row.printed(quantity)):
+                meets = abs(item.difference(quantity)) <= 0.01
+            assert meets == (quantity not in item.row.differ), quantity
+        else:
+            assert quantity not in item.row.differ
     assert not item.row.differ or item.row.note
 
 
@@ -45,14 +50,48 @@ def test_swin_anchors(by_name):
 
 def test_the_exceptions_among_the_papers_models_are_the_known_ones():
     differ = {
-        (table.title, row.model, row.differ)
-        for table in TABLES
-        for row in table.rows
-        if 'zoo' not in table.tasks
-        if row.differ
+        (row.model, row.differ) for table in TABLES for row in table.rows if 'zoo' not in table.tasks if row.differ
     }
-    models = ['DWNet-T', 'I-dynamic DWNet-T', 'I-dynamic DWNet-B']
-    assert differ == {('ImageNet-1K', model, ('flops',)) for model in models}
+    assert differ == {
+        ('DWNet-T', ('flops',)),
+        ('I-dynamic DWNet-T', ('flops',)),
+        ('I-dynamic DWNet-B', ('flops',)),
+        ('DeiT-S, scaling, 1x1, rel', ('flops',)),
+        ('DeiT-B, scaling, depth-wise, rel', ('flops',)),
+        ('Swin-T, scaling, depth-wise, rel', ('flops',)),
+        ('Swin-B, scaling, 1x1, rel', ('flops', 'activations')),
+        ('Swin-B, scaling, depth-wise, rel', ('flops',)),
+    }
+
+
+def test_the_second_papers_tables_are_whole_and_agree_with_each_other():
+    """19 rows of table 2 with accuracies, 15 of table 3 with sizes too; a net has one accuracy in both."""
+    (softmax,), (depthwise,) = load_tables('softmax'), load_tables('depthwise')
+    assert [len(table.rows) for table in (softmax, depthwise)] == [19, 15]
+    assert all(set(row.published) == {'top1'} for row in softmax.rows)
+    assert all(set(row.published) == {'params', 'flops', 'activations', 'top1'} for row in depthwise.rows)
+    top1 = {row.config: row.printed('top1') for row in softmax.rows}
+    assert len(top1) == 19
+    shared = [row for row in depthwise.rows if row.config in top1]
+    assert len(shared) == 6
+    assert all(row.printed('top1') == top1[row.config] for row in shared)
+
+
+def test_published_activations_stand_beside_the_measured(measured):
+    """At the printed digits a difference is "="; a quantity that was published for no row has no such columns."""
+    lines = {table.title: tables.markdown(table, items).splitlines() for table, items in measured}
+    by_task = {table.tasks[0]: lines[table.title] for table in TABLES}
+    header, row = (cells_of(by_task['depthwise'], start) for start in ('| model', '| Swin-B, scaling, 1x1'))
+    at = header.index('activations (M)')
+    assert header[at : at + 3] == ['activations (M)', 'published', 'difference']
+    assert row[at : at + 3] == ['36.625', '38.930', '-5.92%']
+    assert row[header.index('params (M)') :][:3] == ['87.768', '87.768', '=']
+    assert cells_of(by_task['softmax'], '| model').count('published') == 1  # of top-1
+    assert cells_of(by_task['sharing'], '| model').count('published') == 0
+
+
+def cells_of(lines, start):
+    return [cell.strip() for cell in next(line for line in lines if line.startswith(start)).split('|')]
 
 
 def test_each_table_of_the_paper_has_its_eight_models():
@@ -63,13 +102,18 @@ def test_each_table_of_the_paper_has_its_eight_models():
             assert {'params', 'flops', *first.metrics} == set(row.published)
 
 
-def test_every_config_stands_in_one_row():
+def test_every_config_stands_in_the_tables():
+    """In one row, or of an ablation in one row of several tables."""
     root = repository()
     rows = [row.config for table in TABLES for row in table.rows if row.config and '::' not in row.config]
     files = [
         path.relative_to(root).as_posix() for tree in TREES for path in (root / 'configs' / tree).glob('*.py')
     ]
-    assert sorted(rows) == sorted(files)
+    assert sorted(set(rows)) == sorted(files)
+    assert all('/ablation/' in config for config in rows if rows.count(config) > 1)
+    for table in TABLES:
+        configs = [row.config for row in table.rows if row.config and '::' not in row.config]
+        assert len(set(configs)) == len(configs)
 
 
 def test_every_source_is_explained():
@@ -128,9 +172,19 @@ def test_part_of_the_metrics_is_enough(measured, tmp_path):
     read = tables.read_results([str(tmp_path)], asked)
     table, items = measured[0]
     items = [tables.Measured(i.row, i.complexity, tables._metrics(i.row, table, read)) for i in items]
-    line = next(line for line in tables.markdown(table, items).splitlines() if line.startswith('| DWNet-T'))
-    cells = [cell.strip() for cell in line.split('|')]
-    assert cells[8:12] == ['12.50', '81.3 (readme 81.2)', 'not run', '86.8']
+    lines = tables.markdown(table, items).splitlines()
+    at = cells_of(lines, '| model').index('top-1 (%)')
+    cells = cells_of(lines, '| DWNet-T')
+    assert cells[at : at + 4] == ['12.50', '81.3 (readme 81.2)', 'not run', '86.8']
+
+
+def test_a_config_of_several_tables_has_its_result_in_each(measured, tmp_path):
+    path = tmp_path / 'metrics.json'
+    path.write_text(json.dumps({'accuracy/top1': 12.5}))
+    name = 'swin-tiny_softmax_rel_16xb64_in1k'
+    for task in ('softmax', 'depthwise', 'sharing'):
+        metrics = with_results([pair for pair in measured if task in pair[0].tasks], task, {name: path})
+        assert [metric for metric in metrics.values() if metric] == [{'top1': 12.5}]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +222,19 @@ def test_figures_mark_published_and_measured_apart(measured, tmp_path):
     after = [path.read_bytes() for path in figures.draw(table, items, tmp_path)]
     assert [path.name for path in plain] == ['imagenet-1k_top1.png', 'imagenet-1k_real.png']
     assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_ablations_keep_their_names_in_a_figure(measured):
+    """Nets of one family and size: its letter, which is enough elsewhere, would not tell them apart."""
+    from matplotlib.figure import Figure
+
+    from mmdwnet.analysis import figures
+
+    for task, name in (('softmax', 'Swin-T, scaling, rel'), ('imagenet', 'B')):
+        items = next(items for table, items in measured if task in table.tasks)
+        rows = [tables.Measured(i.row, i.complexity, {'top1': 80.0}) for i in items if 'Swin' in i.row.model]
+        labels = figures._draw_points(Figure().subplots(), rows, 'params', 'top1')
+        assert name in [text for _, _, text, _ in labels]
 
 
 def test_no_figure_without_a_point(measured, tmp_path):

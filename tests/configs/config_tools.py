@@ -7,8 +7,10 @@ import functools
 import itertools
 from pathlib import Path
 
+import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader
@@ -42,7 +44,27 @@ MODELS_22K = ['dwnet-base', 'dynamic-dwnet-base', 'swin-base']
 IN22K = {model: f'imagenet22k/{model}_8xb64-accum8_in22k.py' for model in MODELS_22K}
 IN22K_TO_1K = {model: f'imagenet22k/{model}_in22k-pre_8xb64-accum2_in1k.py' for model in MODELS_22K}
 IN22K_TO_ADE = {model: f'ade20k/upernet_{model}_in22k-pre_8xb2-160k_ade20k-512x512.py' for model in MODELS_22K}
-TREES = (IMAGENET, CASCADE, MASK_1X, MASK_3X, ADE, ZOO, IN22K, IN22K_TO_1K, IN22K_TO_ADE)
+# the nets of tables 2 and 3 of Zhou et al., of figure 2 of Han et al., and NAT
+DEIT_SMALL = (
+    'softmax_abs identity_abs scaling_abs scaling-relu_abs depthwise_abs softmax_rel scaling_rel scaling-relu_rel '
+    'layernorm_rel layernorm_rel_no-cls layernorm-relu_rel_no-cls depthwise_rel'
+)
+SWIN_TINY = (
+    'softmax_rel identity_rel scaling_rel scaling-relu_rel layernorm_rel layernorm-relu_rel depthwise_rel '
+    'softmax_abs scaling_abs scaling-relu_abs share-1 share-2 share-4 share-8 share-16 share-48 share-96'
+)
+KINDS = {
+    'deit-small': DEIT_SMALL,
+    'deit-base': 'softmax_abs softmax_rel depthwise_rel',
+    'swin-tiny': SWIN_TINY,
+    'swin-base': 'softmax_rel scaling_rel depthwise_rel',
+    'local-mlp-tiny': 'share-1 share-2 share-4 share-8 share-16 share-32 share-48 share-96',
+}
+NETS = [f'{net}_{kind}' for net, kinds in KINDS.items() for kind in kinds.split()]
+ABLATION = {net: f'imagenet/ablation/{net}_16xb64_in1k.py' for net in NETS}
+DISTILLED = {'deit-small': 'imagenet/deit-small_distilled_16xb64_in1k.py'}
+NAT = {f'nat-{size}': f'imagenet/nat-{size}_16xb64_in1k.py' for size in ('mini', 'tiny', 'small', 'base')}
+TREES = (IMAGENET, CASCADE, MASK_1X, MASK_3X, ADE, ZOO, IN22K, IN22K_TO_1K, IN22K_TO_ADE, ABLATION, DISTILLED, NAT)
 
 _counter = itertools.count()
 
@@ -97,3 +119,42 @@ def parameter_decay(runner: Runner) -> dict[str, float]:
     groups = runner.optim_wrapper.optimizer.param_groups
     decay = {id(param): group['weight_decay'] for group in groups for param in group['params']}
     return {name: decay[id(param)] for name, param in runner.model.named_parameters()}
+
+
+def adamw(cfg: Config) -> dict:
+    """The settings of the optimizer."""
+    optimizer = dict(cfg.optim_wrapper.optimizer)
+    optimizer.pop('_scope_', None)
+    return optimizer
+
+
+def check_augmentation(cfg: Config) -> None:
+    """Label mixing and the pipelines of training and test at 224: Swin's, which are the official ones too."""
+    augments = [(augment.type, augment.alpha) for augment in cfg.model.train_cfg.augments]
+    assert augments == [('Mixup', 0.8), ('CutMix', 1.0)]
+    train, test = ({t.type: t for t in cfg[f'{part}_dataloader'].dataset.pipeline} for part in ('train', 'test'))
+    crop, erase, augment = train['RandomResizedCrop'], train['RandomErasing'], train['RandAugment']
+    assert (crop.scale, crop.backend, crop.interpolation) == (224, 'pillow', 'bicubic')
+    assert (train['RandomFlip'].prob, train['RandomFlip'].direction) == (0.5, 'horizontal')
+    assert (augment.policies, augment.num_policies, augment.total_level) == ('timm_increasing', 2, 10)
+    assert (augment.magnitude_level, augment.magnitude_std) == (9, 0.5)
+    assert (erase.erase_prob, erase.mode, erase.min_area_ratio) == (0.25, 'rand', 0.02)
+    assert erase.max_area_ratio == pytest.approx(1 / 3)
+    assert (test['ResizeEdge'].scale, test['ResizeEdge'].edge, test['CenterCrop'].crop_size) == (256, 'short', 224)
+
+
+def lr_curve(config: str, steps: int, work_dir: Path, iters_per_epoch: int = 100) -> list[float]:
+    """The lr of each of the first `steps` iterations, by the schedulers that the config builds."""
+    runner = fast_runner(load(config), work_dir)
+    build_training(runner, iters_per_epoch)
+    one_group = torch.optim.AdamW([torch.zeros(1)], lr=runner.cfg.optim_wrapper.optimizer.lr)  # hundreds are slow
+    runner.optim_wrapper = OptimWrapper(one_group)
+    runner.param_schedulers = runner.build_param_scheduler(runner.cfg.param_scheduler)
+    lrs = []
+    for step in range(1, steps + 1):
+        lrs.append(one_group.param_groups[0]['lr'])
+        one_group.step()
+        for scheduler in runner.param_schedulers:
+            if not scheduler.by_epoch or step % iters_per_epoch == 0:
+                scheduler.step()
+    return lrs

@@ -9,6 +9,8 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import runner as runner_module
 
+pytest.register_assert_rewrite('config_tools')
+
 # mmengine reads all metafiles of a library for every base of it
 _read_once = functools.cache(config_utils.load)
 

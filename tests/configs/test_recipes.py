@@ -24,12 +24,14 @@ from config_tools import (
     MODELS,
     MODELS_22K,
     ZOO,
+    adamw,
     build_training,
+    check_augmentation,
     fast_runner,
     load,
+    lr_curve,
     parameter_decay,
 )
-from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS
 
 # model: images per GPU, accumulated batches, AMP, drop path
@@ -70,12 +72,6 @@ COCO = [(tree, model) for tree in (CASCADE, MASK_1X, MASK_3X) for model in MODEL
 COCO_IDS = [tree[model] for tree, model in COCO]
 
 
-def adamw(cfg):
-    optimizer = dict(cfg.optim_wrapper.optimizer)
-    optimizer.pop('_scope_', None)
-    return optimizer
-
-
 @pytest.mark.parametrize('model', MODELS)
 def test_imagenet_recipe(model):
     batch, accumulation, amp, drop_path = IMAGENET_RECIPE[model]
@@ -102,21 +98,6 @@ def test_imagenet_recipe(model):
     assert cfg.data_root == 'data/imagenet'
 
 
-def check_augmentation(cfg):
-    """Label mixing and the pipelines of training and test at 224: Swin's, which are the official ones too."""
-    augments = [(augment.type, augment.alpha) for augment in cfg.model.train_cfg.augments]
-    assert augments == [('Mixup', 0.8), ('CutMix', 1.0)]
-    train, test = ({t.type: t for t in cfg[f'{part}_dataloader'].dataset.pipeline} for part in ('train', 'test'))
-    crop, erase, augment = train['RandomResizedCrop'], train['RandomErasing'], train['RandAugment']
-    assert (crop.scale, crop.backend, crop.interpolation) == (224, 'pillow', 'bicubic')
-    assert (train['RandomFlip'].prob, train['RandomFlip'].direction) == (0.5, 'horizontal')
-    assert (augment.policies, augment.num_policies, augment.total_level) == ('timm_increasing', 2, 10)
-    assert (augment.magnitude_level, augment.magnitude_std) == (9, 0.5)
-    assert (erase.erase_prob, erase.mode, erase.min_area_ratio) == (0.25, 'rand', 0.02)
-    assert erase.max_area_ratio == pytest.approx(1 / 3)
-    assert (test['ResizeEdge'].scale, test['ResizeEdge'].edge, test['CenterCrop'].crop_size) == (256, 'short', 224)
-
-
 def masked_cosine(step, epochs, warmup, lrs, epoch=100):
     """timm's CosineLRScheduler as the official code sets it: the warm-up masks a cosine over all epochs."""
     lr, start, end = lrs
@@ -137,23 +118,6 @@ def test_imagenet_schedule_is_the_official_curve(tmp_path):
     assert min(off[:2000]) > -0.011
     assert max(off[:2000]) < 0.001
     assert sum(lrs) == pytest.approx(sum(expected), rel=5e-4)
-
-
-def lr_curve(config, steps, tmp_path, iters_per_epoch=100):
-    """The lr of each of the first `steps` iterations, by the schedulers that the config builds."""
-    runner = fast_runner(load(config), tmp_path)
-    build_training(runner, iters_per_epoch)
-    one_group = torch.optim.AdamW([torch.zeros(1)], lr=runner.cfg.optim_wrapper.optimizer.lr)  # hundreds are slow
-    runner.optim_wrapper = OptimWrapper(one_group)
-    runner.param_schedulers = runner.build_param_scheduler(runner.cfg.param_scheduler)
-    lrs = []
-    for step in range(1, steps + 1):
-        lrs.append(one_group.param_groups[0]['lr'])
-        one_group.step()
-        for scheduler in runner.param_schedulers:
-            if not scheduler.by_epoch or step % iters_per_epoch == 0:
-                scheduler.step()
-    return lrs
 
 
 @pytest.mark.parametrize('model', MODELS)

@@ -1,0 +1,23 @@
+r"""DeiT-S with LayerNorm and ReLU for its softmax on ImageNet-1K: 300 epochs, 16 GPUs x 64 images, AMP, lr 1e-3.
+
+Relative position, no class token but average pooling. Row 10 of table 2 of Zhou et al., "Interpret Vision
+Transformers as ConvNets with Dynamic Convolutions": top-1 80.64; not run here.
+
+On 2 nodes of 8 GPUs, with NODE_RANK 0 and 1 and the first one's address in MASTER_ADDR:
+
+    NNODES=2 \
+        bash tools/dist_train.sh configs/imagenet/ablation/deit-small_layernorm-relu_rel_no-cls_16xb64_in1k.py 8
+    bash tools/dist_test.sh configs/imagenet/ablation/deit-small_layernorm-relu_rel_no-cls_16xb64_in1k.py \
+        work_dirs/deit-small_layernorm-relu_rel_no-cls_16xb64_in1k/epoch_300.pth 8
+"""
+
+_base_ = './deit-small_softmax_abs_16xb64_in1k.py'
+
+model = dict(
+    backbone=dict(
+        mixer=dict(activation='layernorm-relu', relative_position=True),
+        class_token=False,
+        absolute_position=False,
+    ),
+    neck=dict(_delete_=True, type='GlobalAveragePooling'),
+)
