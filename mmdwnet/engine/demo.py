@@ -6,10 +6,6 @@ Each training and test is the command line that a person would type, run as a pr
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +13,10 @@ from pathlib import Path
 from mmengine.config import Config
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..datasets import mini
 from ..errors import UserError
+from .tool_runs import lines_of, make_mini_dataset, train_with_progress
 
 
 @dataclass(frozen=True)
@@ -48,10 +43,6 @@ TASKS = (
     ),
     Task('semantic segmentation', 'dwnet-nano_upernet_mini', (('mIoU', 'mIoU (%)', 70.0),)),
 )
-# 'Epoch(train) [3][ 50/125]' and 'Iter(train) [ 50/1500]', and what the line says after it
-STEP = re.compile(
-    r'(?:Epoch\(train\)\s+\[(\d+)\])?(?:Iter\(train\) )?\s*\[\s*(\d+)/(\d+)\].*?eta: (\S+).*? loss: (\S+)'
-)
 
 
 def run_demo(root: Path, work_dir: Path, console: Console) -> bool:
@@ -68,7 +59,7 @@ def run_demo(root: Path, work_dir: Path, console: Console) -> bool:
     Raises:
         UserError: a training or test failed; the message names its log.
     """
-    _make_dataset(root / 'data' / 'mini', console)
+    make_mini_dataset(root, console)
     table = Table('task', 'metric', 'reached', 'expected', 'training')
     pictures = []
     reached_all = True
@@ -112,38 +103,12 @@ def contact_sheet(folder: Path, out: Path, columns: int = 4, rows: int = 4) -> P
     return out
 
 
-def _make_dataset(folder: Path, console: Console) -> None:
-    with Progress(TextColumn('{task.description}'), BarColumn(), TimeElapsedColumn(), console=console) as progress:
-        bar = progress.add_task('mini dataset')
-        mini.generate(folder, progress=lambda done, total: progress.update(bar, completed=done, total=total))
-        progress.update(bar, completed=100, total=100)
-
-
 def _train(root: Path, task: Task, folder: Path, console: Console) -> float:
-    """Train one task, with a progress bar made from its log; return the seconds it took."""
-    started = time.monotonic()
+    """Train one task; return the seconds it took."""
     config = f'configs/mini/{task.config}.py'
     epochs = Config.fromfile(root / config).train_cfg.get('max_epochs', 1)
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        TextColumn('{task.fields[state]}'),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(f'train {task.title}', total=1, state='starting')
-        for line in _lines_of(root, ['tools/train.py', config, '--work-dir', str(folder)], folder / 'train.log'):
-            step = STEP.search(line)
-            if not step:
-                continue
-            epoch, done, total, eta, loss = step.groups()
-            share = (int(epoch or 1) - 1 + int(done) / int(total)) / epochs
-            state = f'loss {loss}, {eta} left'
-            progress.update(bar, completed=share, state=state)
-            if not console.is_terminal:
-                console.print(f'train {task.title}: {share:.0%}, {state}')
-        progress.update(bar, completed=1, state='done')
-    return time.monotonic() - started
+    arguments = [config, '--work-dir', str(folder)]
+    return train_with_progress(root, arguments, epochs, folder / 'train.log', f'train {task.title}', console)
 
 
 def _test(root: Path, task: Task, folder: Path, console: Console) -> dict[str, float]:
@@ -152,26 +117,6 @@ def _test(root: Path, task: Task, folder: Path, console: Console) -> dict[str, f
     command = ['tools/test.py', f'configs/mini/{task.config}.py', str(checkpoint), '--work-dir', str(folder)]
     command += ['--show-dir', str(folder / 'pictures'), '--out', str(out), '--out-item', 'metrics']
     with console.status(f'test {task.title}'):
-        for _ in _lines_of(root, command, folder / 'test.log'):
+        for _ in lines_of(root, command, folder / 'test.log'):
             pass
     return json.loads(out.read_text())
-
-
-def _lines_of(root: Path, command: list[str], log: Path):
-    """Run a tool, keep its output in a log, and yield it line by line.
-
-    Raises:
-        UserError: it failed; the message has its last line and names the log.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, 'PYTHONUNBUFFERED': '1'}
-    last = ''
-    with log.open('w') as file:
-        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        with subprocess.Popen([sys.executable, *command], cwd=root, env=environment, **pipes) as process:
-            for line in process.stdout:
-                file.write(line)
-                last = line.strip() or last
-                yield line
-    if process.returncode:
-        raise UserError(f'{" ".join(command[:2])} failed: {last} (all of it: {log})')

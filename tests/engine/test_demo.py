@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mmdwnet.engine import demo
+from mmdwnet.engine import demo, tool_runs
 from mmdwnet.errors import UserError
 
 FAKE_TOOL = """
@@ -29,7 +29,7 @@ def fake_root(tmp_path, mini_root, monkeypatch):
     """A checkout whose train.py and test.py end at once; returns a function that sets the metrics they report."""
     (tmp_path / 'tools').mkdir()
     (tmp_path / 'configs').symlink_to(demo.__file__.replace('mmdwnet/engine/demo.py', 'configs'))
-    monkeypatch.setattr(demo.mini, 'generate', lambda folder, progress: progress(1, 1))
+    monkeypatch.setattr(tool_runs.mini, 'generate', lambda folder, progress: progress(1, 1))
 
     def root(value):
         for name in ('train', 'test'):
