@@ -13,6 +13,13 @@ class UserError(Exception):
     """
 
 
+class Preempted(Exception):
+    """A run gave way to a signal, after it had saved its state; started again with --resume, it goes on."""
+
+    # EX_TEMPFAIL of sysexits.h, "try again later": what tools/slurm/dwnet.sbatch turns into a requeue
+    status = 75
+
+
 def listed(names: Sequence[str], most: int = 3, length: int = 160) -> str:
     """Names that a file may have made up, as a part of one line: the first few, cut and escaped, and a count."""
     shown = ', '.join(ascii(name[:length])[1:-1] for name in names[:most])
@@ -20,9 +27,15 @@ def listed(names: Sequence[str], most: int = 3, length: int = 160) -> str:
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Run a command line's main function; a `UserError` becomes one line on stderr and exit status 2."""
+    """Run a command line's main function; a `UserError` becomes one line on stderr and exit status 2.
+
+    A `Preempted` becomes one line and its status.
+    """
     try:
         main()
+    except Preempted as pause:
+        print(pause, file=sys.stderr)
+        raise SystemExit(Preempted.status) from None
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         raise SystemExit(2) from None

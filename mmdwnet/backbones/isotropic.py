@@ -83,6 +83,8 @@ class IsotropicNet(BaseModule):
         self.patch_size = patch_size
         self.tokens = int(class_token) + int(distillation_token)
         self.map_size = (-(-img_size // patch_size),) * 2
+        # what the checks before a run read of every backbone: channels of its outputs, and whether it is deployed
+        self.channels, self.out_indices, self.deploy = (channels,), (0,), False
         self.name = f'IsotropicNet(arch={arch!r}, mixer={mixer!r})'
 
         self.patch_embed = nn.Conv2d(in_channels, channels, patch_size, stride=patch_size)

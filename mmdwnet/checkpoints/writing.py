@@ -38,8 +38,15 @@ def check_target(
     return path
 
 
-def write_atomically(path: Path, save: Callable[[Path], None]) -> None:
+def write_atomically(
+    path: Path, save: Callable[[Path], None], before_rename: Callable[[], object] = lambda: None
+) -> None:
     """Have `save` write a file beside `path`, and rename it when it is complete.
+
+    Args:
+        path: the file.
+        save: writes the file that it is given.
+        before_rename: called when that file is complete.
 
     Raises:
         UserError: it cannot be written.
@@ -47,6 +54,7 @@ def write_atomically(path: Path, save: Callable[[Path], None]) -> None:
     partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
         save(partial)
+        before_rename()
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
         raise UserError(f'{path} cannot be written: {" ".join(str(error).split())}') from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,25 @@ from ..checkpoints.reading import is_url, meta_of
 from ..errors import UserError
 
 
-def check_checkpoints(cfg: Config, backbone: DWNet | None, phase: str) -> None:
+@dataclass(frozen=True)
+class Loaded:
+    """Weights that a run is going to load.
+
+    Args:
+        setting: where the config names them.
+        source: path or URL.
+        keys: what they fill of the model's state dict; None if they were not looked into, which are those of the
+            schemes that are left to mmengine.
+        fresh: what they leave as it is, for it has other classes; in words.
+    """
+
+    setting: str
+    source: str
+    keys: frozenset[str] | None
+    fresh: tuple[str, ...] = ()
+
+
+def check_checkpoints(cfg: Config, backbone: DWNet | None, phase: str) -> list[Loaded]:
     """Check `load_from`, the checkpoint to resume from, and the backbone's pre-trained weights.
 
     Args:
@@ -31,25 +50,30 @@ def check_checkpoints(cfg: Config, backbone: DWNet | None, phase: str) -> None:
         backbone: the config's backbone, built; it is loaded into. None if it is no DWNet.
         phase: 'train' or 'test'.
 
+    Returns:
+        What is going to be loaded, in that order.
+
     Raises:
         UserError: the first thing found wrong, in one line.
     """
+    loaded = []
     resume = phase == 'train' and bool(cfg.get('resume'))
     source = cfg.get('load_from')
     if resume and not source:
         source = find_latest_checkpoint(cfg.work_dir)
-    if _is_checked(source):
-        _check_whole_model(cfg, source, resume, transfer=phase == 'train' and not resume)
     init_cfg = cfg.model.backbone.get('init_cfg')
     for entry in init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]:
         # mmengine loads it first, even if the whole model is then loaded over it
-        if phase == 'train' and entry and entry.get('type') == 'Pretrained' and _is_checked(entry['checkpoint']):
-            _check_backbone(entry, backbone)
+        if phase == 'train' and entry and entry.get('type') == 'Pretrained':
+            loaded.append(_check_backbone(entry, backbone))
+    if source:
+        loaded.append(_check_whole_model(cfg, source, resume, transfer=phase == 'train' and not resume))
+    return loaded
 
 
-def _is_checked(source: str | None) -> bool:
+def _is_checked(source: str) -> bool:
     """Whether it is a path or an http URL; other schemes are left to mmengine."""
-    return bool(source) and ('://' not in source or is_url(source))
+    return '://' not in source or is_url(source)
 
 
 def _read(source: str, where: str) -> tuple[Any, dict[str, Tensor]]:
@@ -67,15 +91,18 @@ def _read(source: str, where: str) -> tuple[Any, dict[str, Tensor]]:
     return checkpoint, {re.sub(r'^module\.', '', key): value for key, value in weights.items()}
 
 
-def _check_whole_model(cfg: Config, source: str, resume: bool, transfer: bool) -> None:
+def _check_whole_model(cfg: Config, source: str, resume: bool, transfer: bool) -> Loaded:
+    if not _is_checked(source):
+        return Loaded('load_from', source, None)
     checkpoint, weights = _read(source, 'load_from')
     if resume and not ('message_hub' in checkpoint and {'epoch', 'iter'} <= meta_of(checkpoint).keys()):
         raise UserError(
             f'--resume {source}: it holds weights, but not where its training stood; to start from these weights: '
             f'--cfg-options load_from={source}'
         )
+    model = MODELS.build(copy.deepcopy(cfg.model))
     try:
-        fresh = check_fit(MODELS.build(copy.deepcopy(cfg.model)), weights, transfer)
+        fresh = check_fit(model, weights, transfer)
     except ValueError as error:
         raise UserError(f'{source}: {error}') from error
     if fresh:
@@ -84,11 +111,16 @@ def _check_whole_model(cfg: Config, source: str, resume: bool, transfer: bool) -
             'current',
             logging.WARNING,
         )
+    keys = (key for key in model.state_dict() if not any(text.startswith(f'{key} ') for text in fresh))
+    return Loaded('load_from', source, frozenset(keys), tuple(fresh))
 
 
-def _check_backbone(init_cfg: dict, backbone: DWNet | None) -> None:
+def _check_backbone(init_cfg: dict, backbone: DWNet | None) -> Loaded:
+    setting = 'model.backbone.init_cfg.checkpoint'
     source, prefix = init_cfg['checkpoint'], init_cfg.get('prefix', '')
-    _, weights = _read(source, 'model.backbone.init_cfg.checkpoint')
+    if not _is_checked(source):
+        return Loaded(setting, source, None)
+    _, weights = _read(source, setting)
     prefix = prefix if not prefix or prefix.endswith('.') else f'{prefix}.'
     weights = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
     if not weights:
@@ -98,3 +130,4 @@ def _check_backbone(init_cfg: dict, backbone: DWNet | None) -> None:
             backbone.load_state_dict(weights, strict=False)
         except ValueError as error:
             raise UserError(f'{source}: {error}') from error
+    return Loaded(setting, source, frozenset(f'backbone.{key}' for key in weights))

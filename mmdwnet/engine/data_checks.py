@@ -2,7 +2,8 @@
 
 For the stock dataset types that the configs of this package use, and those derived from them; of any other type
 only the root is checked. Everything that is listed is compared by name and count; of label maps, and of images
-named in a JSON, the first FILES_READ are opened too.
+named in a JSON, the first FILES_READ are opened too. What is wrong with a single sample is reported apart from
+what is wrong with the set: a training run may skip some.
 """
 
 from __future__ import annotations
@@ -12,29 +13,42 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mmcv
-import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
-from PIL import Image
 
 from ..errors import UserError
 from .config import datasets_of
+from .sample_checks import (
+    Fault,
+    box_fault,
+    image_fault,
+    map_fault,
+    map_size_fault,
+    map_value_fault,
+    said,
+    size_fault,
+    size_of,
+)
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.webp')
 FILES_READ = 50  # the others are read while training; opening all of ADE20K would take minutes
 
 
-def check_dataloader(cfg: Config, name: str, task: str) -> int:
+Report = Callable[[Fault], object]
+
+
+def check_dataloader(cfg: Config, name: str, task: str, report: Report | None = None) -> int:
     """Check the datasets of one data loader.
 
     Args:
         cfg: the whole config.
         name: key of the data loader in it, such as 'train_dataloader'.
         task: 'cls', 'det' or 'seg'.
+        report: is called with what is wrong with single samples; None to raise the first.
 
     Returns:
         How many images were found; 0 where that is not known.
@@ -47,6 +61,10 @@ def check_dataloader(cfg: Config, name: str, task: str) -> int:
         det=('mmdet.datasets', 'CocoDataset', _check_instances),
         seg=('mmseg.datasets', 'BaseSegDataset', _check_label_maps),
     )[task]
+
+    def refuse(fault: Fault) -> None:
+        raise UserError(f'{name}: {fault.reason}')
+
     found = 0
     for dataset in datasets_of(cfg[name]):
         root = dataset.get('data_root') or ''
@@ -56,7 +74,7 @@ def check_dataloader(cfg: Config, name: str, task: str) -> int:
                 'or say where it is with --cfg-options data_root=DIR'
             )
         if issubclass(_class_of(dataset, name), getattr(importlib.import_module(library), base)):
-            found += check(cfg.model, dataset, name)
+            found += check(cfg.model, dataset, name, report or refuse)
     return found
 
 
@@ -82,7 +100,7 @@ def check_evaluator(cfg: Config, name: str) -> None:
             )
 
 
-def _check_folders(model: dict, dataset: dict, name: str) -> int:
+def _check_folders(model: dict, dataset: dict, name: str, report: Report) -> int:
     """ImageNet layout: one folder per class, none empty, as many as the head has classes; or a list file."""
     expected = (model.get('head') or {}).get('num_classes')
     prefix = dataset.get('data_prefix') or dataset.get('split') or ''
@@ -139,7 +157,7 @@ def _check_list(file: Path, folder: Path, expected: int | None, name: str) -> in
     return len(lines)
 
 
-def _check_instances(model: dict, dataset: dict, name: str) -> int:
+def _check_instances(model: dict, dataset: dict, name: str, report: Report) -> int:
     """COCO layout: the annotation file, its images, and its categories against the classes of the heads."""
     root, prefix = Path(dataset.get('data_root') or ''), dataset.get('data_prefix') or {}
     file, folder = root / dataset.get('ann_file', ''), root / prefix.get('img', '')
@@ -150,7 +168,7 @@ def _check_instances(model: dict, dataset: dict, name: str) -> int:
         coco = json.loads(file.read_bytes())
         images = {image['id']: (image['file_name'], image['width'], image['height']) for image in coco['images']}
         categories = {category['id']: category['name'] for category in coco['categories']}
-        annotations = [(a['id'], a['image_id'], a['category_id'], a['bbox']) for a in coco['annotations']]
+        annotations = [(a['id'], a['image_id'], a['category_id'], _four(a)) for a in coco['annotations']]
         shapeless = [a['id'] for a in coco['annotations'] if masks and not a['segmentation']]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'{name}: {file} is no COCO instance JSON ({type(error).__name__}: {error})') from error
@@ -176,7 +194,7 @@ def _check_instances(model: dict, dataset: dict, name: str) -> int:
             f'{name}: {len(shapeless)} annotations of {file} have no segmentation, which the mask head needs '
             f'(first: annotation {shapeless[0]})'
         )
-    _check_sizes(images, annotations, folder, file, name)
+    _check_sizes(images, annotations, folder, file, report)
     classes = _class_names(dataset)
     unknown = [c for c in classes if c not in categories.values()]
     if unknown:
@@ -190,25 +208,34 @@ def _check_instances(model: dict, dataset: dict, name: str) -> int:
     return len(images)
 
 
-def _check_sizes(images: dict, annotations: list, folder: Path, file: Path, name: str) -> None:
+def _four(annotation: dict) -> list[float]:
+    box = [float(value) for value in annotation['bbox']]
+    if len(box) != 4:
+        raise ValueError(f'annotation {annotation["id"]} has the box {box}')
+    return box
+
+
+def _check_sizes(images: dict, annotations: list, folder: Path, file: Path, report: Report) -> None:
     """Sizes in the JSON against the image files, and boxes against the sizes."""
     for image, width, height in list(images.values())[:FILES_READ]:
-        with Image.open(folder / image) as picture:
-            if picture.size != (width, height):
-                raise UserError(
-                    f'{name}: {file} says that {image} has {width} x {height} pixels, but it has '
-                    f'{picture.size[0]} x {picture.size[1]}: expected the images that it was made for'
-                )
-    for annotation, image, _, (x, y, w, h) in annotations:
-        _, width, height = images[image]
-        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            raise UserError(
-                f'{name}: annotation {annotation} of {file} lies outside its image: box {[x, y, w, h]} (x, y, '
-                f'width, height) in {width} x {height} pixels'
-            )
+        fault = _header_fault(folder / image, (width, height))
+        if fault is not None:
+            report(fault)
+    for annotation, image, _, box in annotations:
+        name, width, height = images[image]
+        fault = box_fault(folder / name, f'annotation {annotation} of {file}', box, width, height)
+        if fault is not None:
+            report(fault)
 
 
-def _check_label_maps(model: dict, dataset: dict, name: str) -> int:
+def _header_fault(image: Path, stated: tuple[int, int]) -> Fault | None:
+    try:
+        return size_fault(image, stated, size_of(image))
+    except OSError as error:
+        return image_fault(image, said(error))
+
+
+def _check_label_maps(model: dict, dataset: dict, name: str, report: Report) -> int:
     """ADE20K layout: a label map of the same size for every image, and the classes of the heads."""
     if dataset.get('ann_file'):
         return 0
@@ -231,34 +258,26 @@ def _check_label_maps(model: dict, dataset: dict, name: str) -> int:
     classes = len(_class_names(dataset))
     shifted = bool(_option(dataset, 'reduce_zero_label', name))
     for stem in sorted(images)[:FILES_READ]:
-        _check_label_map(
-            image_folder / (stem + img_suffix), map_folder / (stem + map_suffix), classes, shifted, name
-        )
+        image, label_map = image_folder / (stem + img_suffix), map_folder / (stem + map_suffix)
+        fault = _label_map_fault(image, label_map, classes, shifted)
+        if fault is not None:
+            report(fault)
     for part in ('decode_head', 'auxiliary_head'):
         for where, expected in _num_classes(model.get(part) or {}, f'model.{part}'):
             _compare_classes(name, classes, where, expected)
     return len(images)
 
 
-def _check_label_map(image: Path, file: Path, classes: int, shifted: bool, name: str) -> None:
-    allowed = range(classes + 1) if shifted else range(classes)  # shifted: 0 is ignored, classes count from 1
+def _label_map_fault(image: Path, file: Path, classes: int, shifted: bool) -> Fault | None:
     try:
         labels = mmcv.imread(file, flag='unchanged', backend='pillow')
-        with Image.open(image) as picture:
-            size = picture.size
+    except (OSError, SyntaxError, ValueError) as error:  # as Pillow's decoders raise
+        return map_fault(file, said(error))
+    try:
+        size = size_of(image)
     except OSError as error:
-        raise UserError(f'{name}: {file} or its image cannot be read: {error}') from error
-    if labels.shape != size[::-1]:
-        raise UserError(
-            f'{name}: label map {file} has the shape {labels.shape}, but its image has {size[::-1]} (height, '
-            'width): expected one number a pixel, in a grey or palette PNG'
-        )
-    wrong = [int(value) for value in np.unique(labels) if value not in allowed and value != 255]
-    if wrong:
-        raise UserError(
-            f'{name}: label map {file} has the value {wrong[0]}, but the dataset has {classes} classes: expected '
-            f'0 to {allowed[-1]}, or 255 for ignored pixels'
-        )
+        return image_fault(image, said(error))
+    return map_size_fault(file, labels, size[::-1]) or map_value_fault(file, labels, classes, shifted)
 
 
 def _compare_classes(name: str, found: int, where: str, expected: int) -> None:

@@ -16,6 +16,8 @@ import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
+from mmengine.registry import MODEL_WRAPPERS
+from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
 
@@ -23,12 +25,15 @@ from ..errors import UserError
 def prepare_cpu_run(cfg: Config, launcher: str) -> None:
     """Join the run's process group with gloo and make the model fit for it, where there is no accelerator.
 
+    Everywhere, a `model_wrapper_cfg` of the config gets what mmengine chooses where there is none.
+
     Args:
         cfg: the config; its model and the wrapper for it are changed.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Raises:
-        UserError: the launcher's environment variables are not there, or it is mpi.
+        UserError: the launcher's environment variables are not there, or without an accelerator it is mpi, or
+            the model's wrapper cannot do without one.
     """
     if launcher == 'none':
         return
@@ -40,18 +45,40 @@ def prepare_cpu_run(cfg: Config, launcher: str) -> None:
             f'--launcher {launcher}: {", ".join(missing)} not set: expected to be started by tools/dist_train.sh '
             '(torchrun) or tools/slurm_train.sh (srun)'
         )
-    if get_device() != 'cpu':
+    device = get_device()
+    _complete_wrapper(cfg, device)
+    if device != 'cpu':
         return
     if launcher == 'mpi':
         raise UserError('--launcher mpi needs a GPU, and none was found: use pytorch or slurm')
     torch_dist.init_process_group('gloo')
-    # mmengine's own choice of wrapper names a GPU
-    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
-    cfg.setdefault('model_wrapper_cfg', wrapper)
     replaced = _replace_sync_bn(cfg.model)
     if replaced:
         print_log(
             f'no accelerator: BN takes the place of SyncBN in {replaced} norm_cfg entries', 'current', logging.INFO
+        )
+
+
+def _complete_wrapper(cfg: Config, device: str) -> None:
+    """Let `model_wrapper_cfg` change only what it names: where there is one, mmengine forgets its own choices."""
+    given = cfg.get('model_wrapper_cfg') or {}
+    if device != 'cpu' and not given:
+        return
+    stock = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    if device == 'cpu':
+        stock['device_ids'] = None  # mmengine's own choice names a GPU
+    kind = given.get('type', stock['type'])
+    wrapper = MODEL_WRAPPERS.get(kind)
+    if wrapper is not None and issubclass(wrapper, DistributedDataParallel):
+        cfg.model_wrapper_cfg = {**stock, **given}
+    elif device == 'cpu':
+        raise UserError(
+            f'model_wrapper_cfg.type={kind}: without a GPU expected a kind of DistributedDataParallel, such as '
+            f'{stock["type"]}'
         )
 
 
@@ -97,7 +124,9 @@ def slurm_environment(environment: dict[str, str]) -> dict[str, str]:
                 f'scontrol does not name the hosts of {nodes} ({error}): set MASTER_ADDR to the first node'
             ) from error
         found['MASTER_ADDR'] = listed.stdout.split()[0]
-    found['MASTER_PORT'] = environment.get('MASTER_PORT', '29500')
+    # the same on all nodes of a job, and another one for another job on the same node
+    job = int(environment.get('SLURM_JOB_ID', 0))
+    found['MASTER_PORT'] = environment.get('MASTER_PORT', str(20_000 + job % 20_000))
     return found
 
 

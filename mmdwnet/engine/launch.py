@@ -18,10 +18,13 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..checkpoints import register_loaders
-from ..errors import UserError
+from ..errors import Preempted, UserError
 from .amp import AMP_DTYPES, add_amp_test, set_amp
+from .bad_samples import bad_samples_in_one_line, skip_bad_samples
+from .batch_size import set_total_batch_size
 from .config import DATALOADERS, load_config, task_of
-from .distributed import leave_process_group, prepare_cpu_run
+from .distributed import leave_process_group, prepare_cpu_run, rank_and_world_size
+from .exact_resume import make_resumable
 from .preflight import check_config
 
 
@@ -41,6 +44,19 @@ def train_parser() -> argparse.ArgumentParser:
         '--auto-scale-lr',
         action='store_true',
         help='scale the learning rate by the actual batch size over that of the recipe',
+    )
+    parser.add_argument(
+        '--total-batch-size',
+        type=int,
+        help='images of an optimizer step on all processes together: chooses the batch of a process, at most that '
+        'of the config, and how many are accumulated',
+    )
+    parser.add_argument(
+        '--max-bad-samples',
+        type=int,
+        metavar='N',
+        help='skip that many images that cannot be read or whose labels do not fit, and stop at one more; default '
+        '0.1 %% of the training set, one at least',
     )
     parser.add_argument('--no-persistent-workers', action='store_true', help='start the workers anew every epoch')
     _add_common_options(parser)
@@ -104,11 +120,15 @@ def train(args: argparse.Namespace) -> None:
     Raises:
         UserError: something that the checks before the first step found.
     """
+    if args.max_bad_samples is not None and args.max_bad_samples < 0:
+        raise UserError(f'--max-bad-samples {args.max_bad_samples}: expected 0 or more')
     cfg = _common_config(args)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp or args.amp_dtype:
         set_amp(cfg.optim_wrapper, args.amp_dtype)
+    if args.total_batch_size is not None:
+        set_total_batch_size(cfg, args.total_batch_size, rank_and_world_size(cfg.launcher)[1])
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size to scale from')
@@ -118,13 +138,16 @@ def train(args: argparse.Namespace) -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.no_persistent_workers:
         _set_in_dataloaders(cfg, 'persistent_workers', False)
-    check_config(cfg, 'train')
+    bad = check_config(cfg, 'train', args.max_bad_samples)
+    make_resumable(cfg)
+    skip_bad_samples(cfg, args.max_bad_samples, bad)
     runner = _build_runner(cfg)
-    try:
-        runner.train()
-    except UserError:  # raised on all processes alike
-        leave_process_group()
-        raise
+    with bad_samples_in_one_line():
+        try:
+            runner.train()
+        except (UserError, Preempted):  # raised on all processes alike
+            leave_process_group()
+            raise
     del runner
     leave_process_group()
 
@@ -144,6 +167,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     if args.show_dir and Path(args.show_dir).is_file():
         raise UserError(f'--show-dir {args.show_dir} is a file: expected a folder')
     check_config(cfg, 'test')
+    skip_bad_samples(cfg)
     if args.tta:
         _augment(cfg, task)
     if args.amp or args.amp_dtype:
@@ -157,7 +181,8 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     runner = _build_runner(cfg)
     if args.out and args.out_item == 'pred' and task != 'seg':
         runner.test_evaluator.metrics.append(_dump_metric(task, args.out))
-    metrics = runner.test()
+    with bad_samples_in_one_line():
+        metrics = runner.test()
     is_first = runner.rank == 0
     del runner  # which would hold on to the process group
     leave_process_group()

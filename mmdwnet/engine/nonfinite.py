@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..registry import HOOKS
+from .sharding import gather_optimizer_state
 
 
 @HOOKS.register_module()
@@ -170,6 +171,7 @@ class NonFiniteGuard(Hook):
     def _stop(self, runner: Runner, where: str) -> None:
         name = f'last_good_iter_{runner.iter}.pth'
         path = Path(runner.work_dir, name)
+        gather_optimizer_state(runner)
         runner.save_checkpoint(runner.work_dir, name, meta=dict(epoch=runner.epoch, iter=runner.iter))
         if is_main_process():
             path.with_name('last_checkpoint').write_text(str(path))

@@ -8,27 +8,61 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from functools import partial
 
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS as MMENGINE_MODELS
 
-from ..backbones import DWNet
+from ..backbones import DWNet, IsotropicNet
 from ..errors import UserError
 from ..registry import MODELS
 from .amp import AMP_DTYPES, AMP_WRAPPER, check_amp_dtype
+from .bad_samples import check_budget
 from .checkpoint_checks import check_checkpoints
 from .config import task_of
 from .data_checks import check_dataloader, check_evaluator
 from .distributed import rank_and_world_size
+from .sample_checks import Fault
+from .sharding import check_optimizer
+
+Backbone = DWNet | IsotropicNet
 
 
-def check_config(cfg: Config, phase: str) -> None:
+def check_config(cfg: Config, phase: str, max_bad_samples: int | None = None) -> list[Fault]:
     """Check what a run of this config is going to need.
 
     Args:
         cfg: the config, with the overrides of the command line merged.
         phase: 'train' or 'test'.
+        max_bad_samples: how many of the training set may be bad; None for 0.1 %.
+
+    Returns:
+        What is wrong with samples of the training set, on the first process.
+
+    Raises:
+        UserError: the first thing found wrong, in one line.
+    """
+    backbone = check_model(cfg, phase)
+    rank, world_size = rank_and_world_size(cfg.get('launcher', 'none'))
+    if phase == 'train':
+        check_training(cfg, world_size)
+    bad: list[Fault] = []
+    if rank == 0:  # the others would read the same files again
+        check_data(cfg, phase, world_size, max_bad_samples, bad)
+    check_checkpoints(cfg, backbone, phase)
+    return bad
+
+
+def check_model(cfg: Config, phase: str) -> Backbone | None:
+    """Check that a config has its sections, and the parts of its model against each other.
+
+    Args:
+        cfg: the config.
+        phase: 'train' or 'test'.
+
+    Returns:
+        The backbone, built, if it is one of this package.
 
     Raises:
         UserError: the first thing found wrong, in one line.
@@ -48,17 +82,11 @@ def check_config(cfg: Config, phase: str) -> None:
                 'model.backbone.deploy=True is for inference, with the BNs folded away: train without it, and '
                 'deploy the result with tools/model_converters/deploy.py'
             )
-    rank, world_size = rank_and_world_size(cfg.get('launcher', 'none'))
-    if phase == 'train':
-        _check_amp(cfg)
-        _check_batch(cfg, world_size)
-    if rank == 0:  # the others would read the same files again
-        _check_data(cfg, phase, world_size)
-    check_checkpoints(cfg, backbone, phase)
+    return backbone
 
 
-def check_backbone(cfg: dict) -> DWNet | None:
-    """Build a config's backbone if it is a DWNet, without its pre-trained weights, and return it.
+def check_backbone(cfg: dict) -> Backbone | None:
+    """Build a config's backbone if it is one of this package, without its pre-trained weights, and return it.
 
     Raises:
         UserError: an argument is unknown (the nearest name is suggested) or out of range.
@@ -68,16 +96,16 @@ def check_backbone(cfg: dict) -> DWNet | None:
     if kind is None:
         hint = ": did you mean 'mmdwnet.DWNet'?" if cfg['type'].split('.')[-1].startswith('DW') else ''
         raise UserError(f'model.backbone: unknown type {cfg["type"]!r}' + hint)
-    if kind is not DWNet:
+    if kind not in (DWNet, IsotropicNet):
         return None
     arguments = {key: value for key, value in cfg.items() if key not in ('type', '_scope_')}
-    _check_arguments(DWNet, arguments, 'model.backbone')
-    mixer = arguments.get('mixer')
-    if isinstance(mixer, dict) and MODELS.get(mixer.get('type', '')) is not None:
-        options = {key: value for key, value in mixer.items() if key not in ('type', '_scope_')}
-        _check_arguments(MODELS.get(mixer['type']), options, 'model.backbone.mixer')
+    _check_arguments(kind, arguments, 'model.backbone')
+    for mixer in _as_list(arguments.get('mixer')):
+        if isinstance(mixer, dict) and MODELS.get(mixer.get('type', '')) is not None:
+            options = {key: value for key, value in mixer.items() if key not in ('type', '_scope_')}
+            _check_arguments(MODELS.get(mixer['type']), options, 'model.backbone.mixer')
     try:
-        return DWNet(**{**arguments, 'init_cfg': None})
+        return kind(**{**arguments, 'init_cfg': None})
     except (ValueError, TypeError) as error:
         raise UserError(f'model.backbone: {error}') from error
 
@@ -91,7 +119,7 @@ def _check_arguments(target: type, arguments: dict, where: str) -> None:
             raise UserError(f"{where}: {target.__name__} has no argument '{name}': {hint}")
 
 
-def _check_channels(model: dict, backbone: DWNet) -> None:
+def _check_channels(model: dict, backbone: Backbone) -> None:
     """The channels that the neck or head is told must be those that the backbone returns."""
     given = [backbone.channels[i] for i in backbone.out_indices]
     neck = model.get('neck')
@@ -119,6 +147,13 @@ def _check_channels(model: dict, backbone: DWNet) -> None:
             )
 
 
+def check_training(cfg: Config, world_size: int) -> None:
+    """Check precision, optimizer and batch of a training run on that many processes; raise UserError."""
+    _check_amp(cfg)
+    check_optimizer(cfg)
+    _check_batch(cfg, world_size)
+
+
 def _check_amp(cfg: Config) -> None:
     wrapper = cfg.optim_wrapper
     if wrapper.get('type') == AMP_WRAPPER:
@@ -131,14 +166,35 @@ def _check_amp(cfg: Config) -> None:
         )
 
 
-def _check_data(cfg: Config, phase: str, world_size: int) -> None:
-    """The files of every data loader of this phase, and enough of them for a step."""
-    task = task_of(cfg)
+def check_data(
+    cfg: Config, phase: str, world_size: int, max_bad_samples: int | None = None, bad: list[Fault] | None = None
+) -> dict[str, int]:
+    """Check the files of every data loader of a phase, and that they are enough for a step.
+
+    Args:
+        cfg: the config.
+        phase: 'train' or 'test'.
+        world_size: processes of the run.
+        max_bad_samples: how many of the training set may be bad; None for 0.1 %.
+        bad: a list to add those to that were found.
+
+    Returns:
+        How many images each loader has, by the first part of its name; 0 where that is not known.
+
+    Raises:
+        UserError: the first thing found wrong, in one line.
+    """
+    task, found = task_of(cfg), {}
     for name in ('train', 'val') if phase == 'train' else ('test',):
         loader = cfg.get(f'{name}_dataloader')
         if loader is None:
             continue
-        images = check_dataloader(cfg, f'{name}_dataloader', task)
+        faults: dict[str, Fault] = {}  # several annotations of an image may be bad
+        report = partial(_note, faults) if name == 'train' else None  # elsewhere none is skipped
+        images = found[name] = check_dataloader(cfg, f'{name}_dataloader', task, report)
+        check_budget(list(faults.values()), images, max_bad_samples, f'{name}_dataloader')
+        if bad is not None:
+            bad += faults.values()
         check_evaluator(cfg, name)
         batch = loader.get('batch_size') or 1
         by_epoch = loader.get('sampler', {}).get('type') != 'InfiniteSampler'
@@ -160,6 +216,11 @@ def _check_data(cfg: Config, phase: str, world_size: int) -> None:
                 'of the kernel generator of DynamicDepthwiseConv cannot use: set --cfg-options '
                 'train_dataloader.drop_last=True'
             )
+    return found
+
+
+def _note(faults: dict[str, Fault], fault: Fault) -> None:
+    faults.setdefault(fault.file, fault)
 
 
 def _needs_two_images(cfg: Config, world_size: int) -> bool:
