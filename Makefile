@@ -24,8 +24,9 @@ setup:  ## make .venv with everything in it, pinned (nothing to do when it is co
 demo: setup  ## train and test a nano DWNet on the mini dataset, all three tasks (ARGS=... is passed on)
 	$(BIN)/python tools/demo.py $(ARGS)
 
+# a file of tests stays in one process, for what its tests share is made once; each process runs on one thread
 test: setup  ## run the test suite (ARGS=... is passed on to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: setup  ## check style with ruff
 	$(BIN)/ruff check .
