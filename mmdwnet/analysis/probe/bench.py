@@ -70,7 +70,7 @@ class Bench:
             lambda: one_each,
             [MIDDLE] * self.channels,
         )
-        return found.any((2, 3))
+        return found.flatten(2).any(2)
 
     def rows(self, view: View, x: Tensor, cotangents: Tensor, positions: Positions) -> Tensor:
         return rows(*view(self.mixer(tuple(x.shape[2:])), x), cotangents, positions)

@@ -52,7 +52,7 @@ def fans(subject: Subject, place: Place) -> list[Fan]:
     kinds: list[tuple[Position, Tensor]] = []
     result = []
     for (column, channel), position, row, connected in zip(outputs, positions, found, there, strict=True):
-        kernel = row[connected.any((1, 2))]  # (connected channels, H, W)
+        kernel = row[connected.flatten(1).any(1)]  # (connected channels, H, W)
         numbers = (
             number for number, (at, kind) in enumerate(kinds)
             if len(kind) == len(kernel) and equal_by_offset(kind, at, kernel, position, size)

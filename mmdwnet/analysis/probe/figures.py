@@ -41,7 +41,7 @@ def draw_connectivity(subjects: Sequence[Subject], places: Sequence[Place], path
         'the weight. Measured from Jacobians.',
         fontsize=11,
     )
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=90)
     return path
 
 

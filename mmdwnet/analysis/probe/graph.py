@@ -134,7 +134,7 @@ def draw_graph(places: Sequence[Place], path: Path) -> Path:
         around = _draw_arrow(panel, arrow, frames, lanes[arrow.start.positions])
         lanes[arrow.start.positions] += around
     _draw_titles(panel, lefts, middles, right)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
     return path
 
 
