@@ -112,9 +112,21 @@ def check_core() -> None:
         ImportError: One of them is missing, out of range, or installed twice. One line that names
             what is installed, both choices, and the command.
     """
-    check_both_installed(CORE)
     for name in CORE:
-        _check_range(LIBRARIES[name])
+        check_library(name)
+
+
+def check_library(module: str) -> None:
+    """Check that one library is installed, once, in a version that works.
+
+    Args:
+        module: Import name, a key of ``LIBRARIES``.
+
+    Raises:
+        ImportError: It is not. One line that names what is installed, both choices, and the command.
+    """
+    check_both_installed((module,))
+    _check_range(LIBRARIES[module])
 
 
 def check_both_installed(modules: Iterable[str] = tuple(LIBRARIES)) -> None:
@@ -153,8 +165,7 @@ def require(task: str) -> None:
         raise ValueError(f'unknown task {task!r}: expected one of {", ".join(TASKS)}')
     library = LIBRARIES[TASKS[task]]
     try:
-        check_both_installed((library.module,))
-        _check_range(library)
+        check_library(library.module)
     except ImportError as error:
         raise UserError(str(error)) from error
     _check_mmcv_for(library)

@@ -55,9 +55,9 @@ def _cuda_peak(case: Case) -> int:
 
 def _cpu_peak(case: Case) -> int:
     run = Workshop().prepare(case)
-    before = _resident_peak()
+    before = resident_peak()
     _call(run, case)
-    return _resident_peak() - before
+    return resident_peak() - before
 
 
 def _call(run, case: Case) -> None:
@@ -65,7 +65,7 @@ def _call(run, case: Case) -> None:
         run()
 
 
-def _resident_peak() -> int:
+def resident_peak() -> int:
     """The largest resident memory of this process so far, in bytes."""
     status = Path('/proc/self/status')
     if status.exists():
