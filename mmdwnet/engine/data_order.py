@@ -75,7 +75,7 @@ class PlacedSampler(Sampler):
             self.inner.set_epoch(epoch)
 
     def set_seed(self, seed: int) -> None:
-        """Take the seed of the run: where ranks seed differently, mmengine draws one for samplers in each start."""
+        """Take the seed of the run: where ranks seed differently, mmengine draws one for samplers every start."""
         self.seed = self.inner.seed = seed
 
     def ends(self) -> bool:

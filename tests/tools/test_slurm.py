@@ -87,8 +87,8 @@ def of_two_nodes(slurm, config, mini_root, tmp_path_factory):
 def test_two_nodes_train_what_one_process_trains(of_two_nodes, config, mini_root, run_python, tmp_path):
     """The same losses at the same total batch, to the rounding of sums in another order.
 
-    For a while: AdamW divides small gradients by their own size, and the rounding with them, and after some 15 steps
-    the difference has grown to 1e-3.
+    For a while: AdamW divides small gradients by their own size, and the rounding with them, and after some 15
+    steps the difference has grown to 1e-3.
     """
     alone = ['--work-dir', tmp_path, '--total-batch-size', 8, *options(mini_root)]
     done = run_python('tools/train.py', config, *alone)
