@@ -90,7 +90,8 @@ def config_of(folder: Path, kind: str, **settings: Any) -> Config:
         folder: for everything that it writes.
         kind: 'epochs' or 'iterations', of the loop and of its checkpoints.
         settings: `resume`, `pause` (seconds a step), `events` (step: Python code to run after it), `batch_size`,
-            `accumulate`, `workers`, `norm`, `dropout`, `launcher`, `interval` (of checkpoints), `keep`, `epochs`,
+            `accumulate`, `workers`, `norm`, `dropout`, `launcher`, `optimizer`,
+            `wrapper` (model_wrapper_cfg), `interval` (of checkpoints), `keep`, `epochs`,
             `steps`.
     """
     get = settings.get
@@ -113,7 +114,7 @@ def config_of(folder: Path, kind: str, **settings: Any) -> Config:
             train_cfg=dict(by_epoch=by_epoch, **{'max_epochs' if by_epoch else 'max_iters': end}),
             optim_wrapper=dict(
                 type='OptimWrapper',
-                optimizer=dict(type='AdamW', lr=1e-2),
+                optimizer=dict(type=get('optimizer', 'AdamW'), lr=1e-2),
                 accumulative_counts=get('accumulate', 1),
                 clip_grad=dict(max_norm=1.0),
             ),
@@ -136,6 +137,7 @@ def config_of(folder: Path, kind: str, **settings: Any) -> Config:
             ],
             randomness=dict(seed=None, diff_rank_seed=True),
             launcher=get('launcher', 'none'),
+            model_wrapper_cfg=get('wrapper'),
             resume=get('resume', False),
         )
     )

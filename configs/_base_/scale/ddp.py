@@ -4,8 +4,8 @@ An addition to any config that has no `model_wrapper_cfg`, through a file of you
 
     _base_ = ['../imagenet/dynamic-dwnet-base_16xb64_in1k.py', '../_base_/scale/ddp.py']
 
-Or on the command line: `--cfg-options model_wrapper_cfg.bucket_cap_mb=100`. Results stay the same but for the order
-of sums. docs/scale.md says when it helps.
+Or on the command line: `--cfg-options model_wrapper_cfg.bucket_cap_mb=100`. Results stay the same but for the
+order of sums. docs/scale.md says when it helps.
 """
 
 model_wrapper_cfg = dict(

@@ -1,0 +1,1 @@
+"""What limits training on many GPUs: measured on local processes, and predicted for clusters."""
