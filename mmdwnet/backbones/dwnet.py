@@ -276,7 +276,7 @@ def _still_statistics(block: Block) -> Iterator[None]:
 
 
 def _in_turn(mixer: str | dict | Sequence) -> tuple[str | dict, ...]:
-    mixers = (mixer,) if isinstance(mixer, (str, dict)) else tuple(mixer)
+    mixers = tuple(mixer) if isinstance(mixer, (list, tuple)) else (mixer,)
     if not mixers:
         raise ValueError('mixer must be a name, a dict or a list of those, got an empty list')
     return mixers
