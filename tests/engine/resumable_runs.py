@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from mmdwnet.engine.distributed import leave_process_group, prepare_cpu_run
 from mmdwnet.engine.exact_resume import make_resumable
+from mmdwnet.engine.sharding import gather_optimizer_state
 from mmdwnet.errors import Preempted, UserError, run_tool
 
 runner_module.collect_env = dict  # calls compilers to log their versions
@@ -90,9 +91,8 @@ def config_of(folder: Path, kind: str, **settings: Any) -> Config:
         folder: for everything that it writes.
         kind: 'epochs' or 'iterations', of the loop and of its checkpoints.
         settings: `resume`, `pause` (seconds a step), `events` (step: Python code to run after it), `batch_size`,
-            `accumulate`, `workers`, `norm`, `dropout`, `launcher`, `optimizer`,
-            `wrapper` (model_wrapper_cfg), `interval` (of checkpoints), `keep`, `epochs`,
-            `steps`.
+            `accumulate`, `workers`, `norm`, `dropout`, `launcher`, `optimizer`, `wrapper`
+            (model_wrapper_cfg), `interval` (of checkpoints), `keep`, `epochs`, `steps`.
     """
     get = settings.get
     by_epoch = kind == 'epochs'
@@ -165,9 +165,9 @@ def main() -> None:
         raise
     model = runner.model.module if cfg.launcher != 'none' else runner.model
     ema = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook')
-    end = dict(
-        model=model.state_dict(), ema=ema.ema_model.state_dict(), optimizer=runner.optim_wrapper.state_dict()
-    )
+    gather_optimizer_state(runner)
+    optimizer = runner.optim_wrapper.state_dict() if get_rank() == 0 else None
+    end = dict(model=model.state_dict(), ema=ema.ema_model.state_dict(), optimizer=optimizer)
     torch.save(end, folder / f'end-{get_rank()}.pth')
     del runner, model, ema
     leave_process_group()

@@ -138,9 +138,14 @@ def test_a_signalled_job_is_requeued_and_ends_like_an_undisturbed_one(
     run(['scancel', '--signal=USR1', '--batch', job], slurm)
     wait_for(lambda: 'is requeued' in text(log), 60, lambda: text(log) + text(rank_0)[-2000:])
     (saved,) = work_dir.glob('preempted_iter_*.pth')
-    # Slurm holds a requeued job back for two minutes; a person would wait
-    run(['scontrol', 'update', f'jobid={job}', 'starttime=now'], slurm)
-    wait_for(lambda: (work_dir / f'{LAST}.sha256').exists(), 150, lambda: text(log) + text(rank_0)[-2000:])
+
+    def finished():
+        # Slurm holds a requeued job back for two minutes, from when it has left its nodes; a person would wait
+        update = ['scontrol', 'update', f'jobid={job}', 'starttime=now']
+        subprocess.run(update, env=slurm, capture_output=True)
+        return (work_dir / f'{LAST}.sha256').exists()
+
+    wait_for(finished, 200, lambda: text(log) + text(rank_0)[-2000:])
     assert f'gave way at iteration {saved.stem.rpartition("_")[2]}' in text(rank_0)
     assert re.search(r'resumed epoch: \d+', text(rank_0))
     expected, measured = weights(of_two_nodes), weights(work_dir)

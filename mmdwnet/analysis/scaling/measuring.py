@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -88,8 +89,9 @@ def _measure(plan: Plan, ranks: int) -> Measured:
     done = subprocess.run([*command, plan.to_json()], capture_output=True, text=True, env=environment)
     found = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if done.returncode or not found:
-        errors = [line for line in done.stderr.splitlines() if 'Error' in line] or ['no message']
-        raise UserError(f'measuring on {ranks} processes failed: {errors[0].strip()[:300]}')
+        error = re.search(r'\w+Error: .*', done.stderr)
+        reason = error[0][:300] if error else f'exit status {done.returncode}, without a message'
+        raise UserError(f'measuring on {ranks} processes failed: {reason}')
     data = json.loads(found[0].removeprefix(MARK))
     data['all_reduce'] = {int(size): seconds for size, seconds in data['all_reduce'].items()}
     return Measured(**data)
