@@ -139,8 +139,10 @@ def test_a_signalled_job_is_requeued_and_ends_like_an_undisturbed_one(
     wait_for(lambda: 'is requeued' in text(log), 60, lambda: text(log) + text(rank_0)[-2000:])
     (saved,) = work_dir.glob('preempted_iter_*.pth')
 
+    time.sleep(5)  # started in the same second, its credential counts as revoked and the job fails
+
     def finished():
-        # Slurm holds a requeued job back for two minutes, from when it has left its nodes; a person would wait
+        # Slurm holds a requeued job back for two minutes; a person would wait
         update = ['scontrol', 'update', f'jobid={job}', 'starttime=now']
         subprocess.run(update, env=slurm, capture_output=True)
         return (work_dir / f'{LAST}.sha256').exists()
