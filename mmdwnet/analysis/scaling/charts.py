@@ -53,8 +53,14 @@ def draw_prediction(
     left, right = figure.subplots(1, 2)
     gpus = [p.gpus for p in predictions]
     hidden = [[predict(replace(training, overlap=o), cluster, n).efficiency for n in gpus] for o in (0, 1)]
-    left.fill_between(gpus, *hidden, color=LINE, alpha=0.15, lw=0, label='none to all of the gradients hidden')
-    left.plot(gpus, [p.efficiency for p in predictions], 'o--', color=LINE, label=f'{training.overlap:.0%} hidden')
+    left.fill_between(gpus, *hidden, color=LINE, alpha=0.15, lw=0, label='nothing to all that backward can hide')
+    left.plot(
+        gpus,
+        [p.efficiency for p in predictions],
+        'o--',
+        color=LINE,
+        label=f'{training.overlap:.0%} of that hidden',
+    )
     more = replace(training, accumulation=4 * training.accumulation)
     apart = [predict(more, cluster, n).efficiency for n in gpus]
     left.plot(gpus, apart, 's:', color='#000000', ms=4, label='4 times the accumulation')
