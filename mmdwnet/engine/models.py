@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..backbones import DWNet
 from ..checkpoints.fit import check_fit
 from ..checkpoints.loading import load_as_ours
 from ..checkpoints.reading import meta_of, weights_of
@@ -39,7 +40,7 @@ def load_dwnet_model(
     """
     cfg = load_config(config, overrides)
     backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if 'type' not in backbone or check_backbone(backbone) is None:
+    if 'type' not in backbone or not isinstance(check_backbone(backbone), DWNet):
         raise UserError(f'{config} has the backbone {backbone.get("type")}: expected mmdwnet.DWNet')
     content = load_as_ours(checkpoint, trust=trust)
     weights = weights_of(content)

@@ -140,3 +140,11 @@ def test_what_is_asked_for_wrongly_is_named(checkpoint_of, tmp_path):
             deploy_checkpoint(*arguments, force=True)
         assert '\n' not in str(caught.value)
     assert not list(tmp_path.glob('*.pth'))
+
+
+def test_a_net_that_has_no_deployed_form_is_named(run_python, tmp_path):
+    done = run_python(
+        'tools/model_converters/deploy.py', 'configs/mini/deit-nano_cls_mini.py', 'none.pth', tmp_path / 'out.pth'
+    )
+    assert done.returncode == 2
+    assert 'has the backbone mmdwnet.IsotropicNet: expected mmdwnet.DWNet' in done.stderr
