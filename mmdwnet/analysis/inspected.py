@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,8 @@ from mmengine.registry import MODELS
 from PIL import Image
 from torch import Tensor, nn
 
-from ..checkpoints.fit import check_fit
-from ..checkpoints.loading import load_as_ours
-from ..checkpoints.reading import weights_of
 from ..engine.config import load_config
+from ..engine.models import fill, read_weights
 from ..engine.preflight import check_backbone
 from ..errors import UserError
 
@@ -85,11 +82,7 @@ def _load_model(cfg: Config, config: str, checkpoint: str, trust: bool) -> nn.Mo
     if 'type' not in backbone:
         raise UserError(f'{config} has no model.backbone with a type: expected that of a whole model')
     check_backbone(backbone)
-    weights = None
-    if checkpoint != RANDOM:
-        weights = weights_of(load_as_ours(checkpoint, trust=trust))
-        if weights is None:
-            raise UserError(f'{checkpoint} holds no weights: expected a checkpoint that this config has trained')
+    weights = None if checkpoint == RANDOM else read_weights(checkpoint, trust)[0]
     model_cfg = copy.deepcopy(cfg.model)
     _drop_pretrained(model_cfg)
     if cfg.get('data_preprocessor') is not None:  # mmengine's Runner looks beside the model too
@@ -102,10 +95,7 @@ def _load_model(cfg: Config, config: str, checkpoint: str, trust: bool) -> nn.Mo
     if weights is None:
         model.init_weights()
         return model
-    try:
-        check_fit(model, {re.sub(r'^module\.', '', key): value for key, value in weights.items()})
-    except ValueError as error:
-        raise UserError(f'{checkpoint}: {error}') from error
+    fill(model, weights, checkpoint)
     return model
 
 

@@ -42,16 +42,39 @@ def load_dwnet_model(
     backbone = (cfg.get('model') or {}).get('backbone') or {}
     if 'type' not in backbone or not isinstance(check_backbone(backbone), DWNet):
         raise UserError(f'{config} has the backbone {backbone.get("type")}: expected mmdwnet.DWNet')
+    weights, meta = read_weights(checkpoint, trust)
+    model = MODELS.build(copy.deepcopy(cfg.model)).eval()
+    fill(model, weights, checkpoint)
+    return cfg, model, meta
+
+
+def read_weights(checkpoint: str, trust: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the weights and the meta of a checkpoint, in our layout.
+
+    Args:
+        checkpoint: path or URL, in our layout or the official one.
+        trust: unpickle a checkpoint that needs it, which executes code from it.
+
+    Raises:
+        UserError: it cannot be read, or holds no weights.
+    """
     content = load_as_ours(checkpoint, trust=trust)
     weights = weights_of(content)
     if weights is None:
         raise UserError(f'{checkpoint} holds no weights: expected a checkpoint that this config has trained')
-    model = MODELS.build(copy.deepcopy(cfg.model)).eval()
+    return weights, meta_of(content)
+
+
+def fill(model: nn.Module, weights: dict[str, Tensor], checkpoint: str) -> None:
+    """Load weights into a model, all of it.
+
+    Raises:
+        UserError: they do not fit; the line names the checkpoint.
+    """
     try:
         check_fit(model, {re.sub(r'^module\.', '', key): value for key, value in weights.items()})
     except ValueError as error:
         raise UserError(f'{checkpoint}: {error}') from error
-    return cfg, model, meta_of(content)
 
 
 def random_images(channels: int, batch: int, height: int, width: int) -> Tensor:
