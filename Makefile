@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in $(BIN)/python python3 python3.12 python3.11 python3.1
 	>/dev/null 2>&1 && echo "$$p" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean clean-venv
+.PHONY: help setup demo test test-slow lint format clean clean-venv
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
@@ -26,7 +26,10 @@ demo: setup  ## train and test a nano DWNet on the mini dataset, all three tasks
 
 # a file of tests stays in one process, for what its tests share is made once; each process runs on one thread
 test: setup  ## run the test suite (ARGS=... is passed on to pytest)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not docker' $(ARGS)
+
+test-slow: setup  ## run the tests that take minutes each
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: setup  ## check style with ruff
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 
@@ -26,10 +27,14 @@ def listed(names: Sequence[str], most: int = 3, length: int = 160) -> str:
     return shown + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
-def run_tool(main: Callable[[], None]) -> None:
+def run_tool(main: Callable[[], None], verbose: bool = False) -> None:
     """Run a command line's main function; a `UserError` becomes one line on stderr and exit status 2.
 
     A `Preempted` becomes one line and its status.
+
+    Args:
+        main: without arguments.
+        verbose: show the traceback of a `UserError` before its line.
     """
     try:
         main()
@@ -37,5 +42,7 @@ def run_tool(main: Callable[[], None]) -> None:
         print(pause, file=sys.stderr)
         raise SystemExit(Preempted.status) from None
     except UserError as error:
+        if verbose:
+            traceback.print_exc()
         print(f'error: {error}', file=sys.stderr)
         raise SystemExit(2) from None
