@@ -26,7 +26,8 @@ CLS = [*CORE, 'onedl-mmpretrain>=1.3.2,<2.0']
 DET = [*CORE, *OPENCV, 'onedl-mmdetection>=3.5,<4.0']
 SEG = [*CORE, 'onedl-mmsegmentation>=1.4,<2.0', 'ftfy']
 ONNX = ['onnx', 'onnxscript', 'onnxruntime']  # what tools/model_converters/export_onnx.py needs
-TEST = [*ONNX, 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm', 'torchmetrics']
+DOCS = ['mkdocs', 'mkdocs-material', 'mkdocstrings-python']  # what `make docs` needs
+TEST = [*ONNX, *DOCS, 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm', 'torchmetrics']
 
 
 class BuildPy(build_py):
@@ -96,6 +97,7 @@ setup(
         'seg': SEG,
         'all': sorted({*CLS, *DET, *SEG}),
         'onnx': ONNX,
+        'docs': DOCS,
         'test': TEST,
     },
     cmdclass={'build_py': BuildPy},
