@@ -1,12 +1,23 @@
 # Two commands: `make demo` and `make test`. Both set the environment up first, if need be.
 
+# Which OpenMMLab: the maintained builds, or (make test STACK=openmmlab) the original packages, which get an
+# environment of their own; their torch has no build for Python 3.12.
+STACK := onedl
+ifeq ($(STACK),openmmlab)
+VENV := .venv-openmmlab
+PYTHONS := 3.11 3.10
+SUITABLE := 3.10 or 3.11
+else
 VENV := .venv
+PYTHONS := 3.12 3.11 3.10
+SUITABLE := 3.10, 3.11 or 3.12
+endif
 BIN := $(VENV)/bin
 
-# The first interpreter of 3.10-3.12; that of an existing .venv comes first, so that a version
+# The first interpreter of a version that suits; that of an existing environment comes first, so that one
 # chosen once (make setup PYTHON=python3.12) is kept. Looked up only when a target asks for it.
-PYTHON ?= $(shell for p in $(BIN)/python python3 python3.12 python3.11 python3.10; do \
-	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+PYTHON ?= $(shell for p in $(BIN)/python python3 $(PYTHONS:%=python%); do \
+	"$$p" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(PYTHONS)".split())' \
 	>/dev/null 2>&1 && echo "$$p" && break; done)
 
 .DEFAULT_GOAL := help
@@ -18,14 +29,14 @@ help:  ## show this list
 
 setup:  ## make .venv with everything in it, pinned (nothing to do when it is complete)
 	@python='$(PYTHON)'; if [ -z "$$python" ]; then \
-	echo 'error: no Python 3.10, 3.11 or 3.12 found: install one, or name it: make setup PYTHON=/path/to/python3.12' >&2; \
-	exit 1; fi; "$$python" tools/setup_env.py
+	echo 'error: no Python $(SUITABLE) found: install one, or name it: make setup PYTHON=/path/to/python$(firstword $(PYTHONS))' >&2; \
+	exit 1; fi; "$$python" tools/setup_env.py --stack $(STACK)
 
 demo: setup  ## train and test a nano DWNet on the mini dataset, all three tasks (ARGS=... is passed on)
 	$(BIN)/python tools/demo.py $(ARGS)
 
 # a file of tests stays in one process, for what its tests share is made once; each process runs on one thread
-test: setup  ## run the test suite (ARGS=... is passed on to pytest)
+test: setup  ## run the test suite (ARGS=... is passed on to pytest; STACK=openmmlab: on the original packages)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not docker' $(ARGS)
 
 test-slow: setup  ## run the tests that take minutes each
@@ -43,5 +54,5 @@ clean:  ## remove caches and build leftovers (never data, work_dirs or .venv)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
 	find configs mmdwnet tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
-clean-venv:  ## remove .venv (the built mmcv wheel stays in the cache of the account)
+clean-venv:  ## remove .venv, or that of STACK= (the built mmcv wheel stays in the cache of the account)
 	rm -rf $(VENV) .setup.log .setup.lock

@@ -150,17 +150,35 @@ def test_an_editable_install_links_configs_and_tools():
         assert link.resolve() == REPO / name
 
 
-def test_the_constraints_pin_everything_that_is_installed_in_range(requirements):
+def test_the_original_packages_are_an_extra_in_the_range_that_is_checked(requirements):
+    def bounds(library):
+        build = compat.LIBRARIES[library].builds[1]
+        return f'{build.name}<{build.upper},>={build.lower}'
+
+    named = ('mmengine', *compat.TASKS.values())
+    assert {bounds(library) for library in named} <= requirements['openmmlab']
+    mmcv_upper = {compat.LIBRARIES[library].builds[1].mmcv_upper for library in ('mmdet', 'mmseg')}
+    assert {f'mmcv<{upper},>=2.0' for upper in mmcv_upper} <= requirements['openmmlab']
+    assert not any(requirement.startswith('onedl-') for requirement in requirements['openmmlab'])
+
+
+@pytest.mark.parametrize('stack, others', [('onedl', {'openmmlab'}), ('openmmlab', {'all', *compat.TASKS})])
+def test_the_constraints_pin_everything_that_is_installed_in_range(requirements, stack, others):
     pins = {}
-    for line in (REPO / 'requirements' / 'onedl.txt').read_text().splitlines():
+    for line in (REPO / 'requirements' / f'{stack}.txt').read_text().splitlines():
         if line and not line.startswith('#'):
             name, _, version = line.split(';')[0].strip().partition('==')
             assert version, f'not a pin: {line}'
             pins[name] = version
-    needed = {re.match(r'[\w-]+', line)[0] for lines in requirements.values() for line in lines}
+    needed = {
+        re.match(r'[\w-]+', line)[0]
+        for extra, lines in requirements.items()
+        if extra not in others
+        for line in lines
+    }
     assert needed <= set(pins)
     for library in compat.LIBRARIES.values():
-        build = library.builds[0]
+        (build,) = [build for build in library.builds if build.name in pins]
         assert build.accepts(pins[build.name])
     for name in ('opencv-python', 'opencv-python-headless'):
         assert compat.Build(name, '4.0', '4.13').accepts(pins[name])

@@ -23,10 +23,12 @@ sys.path.insert(0, str(REPO / 'tools'))  # the set-up is a script with two helpe
 
 import setup_env  # noqa: E402
 import setup_progress  # noqa: E402
+import setup_stacks  # noqa: E402
 import setup_support  # noqa: E402
 
 OURS = f'{sys.version_info[0]}.{sys.version_info[1]}'
-WHEEL = 'onedl_mmcv-2.3.6-cp311-cp311-linux_x86_64.whl'
+MAINTAINED, ORIGINAL = (setup_stacks.STACKS[name] for name in ('onedl', 'openmmlab'))
+WHEEL = '-2.3.6-cp311-cp311-linux_x86_64.whl'
 
 
 def make_wheel(path, ops=True):
@@ -62,7 +64,7 @@ class FakeSetup(setup_env.Setup):
         elif setup_env.PROBE in line:
             return ['a warning', json.dumps(['2.11.0+cpu', 'cpu'])]
         elif 'pip wheel' in line:
-            make_wheel(self.scratch / WHEEL, self.ops)
+            make_wheel(self.scratch / (self.stack.wheel + WHEEL), self.ops)
         elif WHEEL in line:
             self.installed_from(command[-1])
         elif 'import nms, RoIAlign' in line and not self.working:
@@ -77,25 +79,31 @@ class FakeSetup(setup_env.Setup):
         self.site.mkdir(parents=True, exist_ok=True)
 
     def installed_from(self, wheel):
-        info = self.site / 'onedl_mmcv-2.3.6.dist-info'
+        info = self.site / f'{self.stack.wheel}-2.3.6.dist-info'
         info.mkdir(exist_ok=True)
         for name in ('METADATA', 'RECORD'):
             (info / name).write_text('')
         (info / 'direct_url.json').write_text(json.dumps({'url': f'file://{wheel}'}))
 
 
+@pytest.fixture(params=setup_stacks.STACKS)
+def stack(request):
+    """Each of the stacks: what is promised holds for both."""
+    return setup_stacks.STACKS[request.param]
+
+
 @pytest.fixture
-def make(tmp_path, monkeypatch):
+def make(tmp_path, monkeypatch, stack):
     """A function that makes a set-up of one temporary checkout, as a new call of ``make`` does."""
     root = tmp_path / 'checkout'
-    for name in setup_env.INPUTS:
+    for name in {*MAINTAINED.inputs, *ORIGINAL.inputs}:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text('onedl-mmcv==2.3.6\n')
+        (root / name).write_text('onedl-mmcv==2.3.6\nmmcv==2.3.6\n')
     monkeypatch.setattr(setup_env, 'check_compiler', lambda: None)
 
-    def new(**settings):
+    def new(stack=stack, **settings):
         console = setup_progress.Console(setup_env.STEPS, io.StringIO())
-        setup = FakeSetup(root, tmp_path / 'cache', console)
+        setup = FakeSetup(stack, root, tmp_path / 'cache', console)
         setup.commands = []
         for name, value in settings.items():
             setattr(setup, name, value)
@@ -134,7 +142,7 @@ def test_a_set_up_ends_with_the_stamp_and_the_next_call_has_nothing_to_do(make):
         ' wheel ',
         WHEEL,
         'import nms',
-        '-e .[all,test]',
+        '--no-build-isolation -e',
         'import cv2, torch',
     ],
 )
@@ -149,7 +157,7 @@ def test_a_set_up_that_fails_at_any_step_is_not_done_and_the_next_one_repairs_it
     assert again.is_done()
 
 
-@pytest.mark.parametrize('name', setup_env.INPUTS)
+@pytest.mark.parametrize('name', ['setup.py', 'tools/setup_env.py', 'tools/setup_stacks.py'])
 def test_a_changed_input_invalidates_the_stamp(make, name):
     make().run()
     with open(make().root / name, 'a') as file:
@@ -157,11 +165,52 @@ def test_a_changed_input_invalidates_the_stamp(make, name):
     assert not make().is_done()
 
 
+def test_an_input_that_changes_during_the_set_up_leaves_it_not_done(make):
+    class EditedMeanwhile(FakeSetup):
+        def make_fake_venv(self, *args):
+            super().make_fake_venv(*args)
+            (self.root / 'setup.py').write_text('# changed\n')
+
+    setup = make()
+    setup.__class__ = EditedMeanwhile
+    setup.run()
+    assert not make().is_done()
+
+
+def test_each_stack_has_its_own_folder_pins_and_libraries(make):
+    setups = [make(MAINTAINED), make(ORIGINAL)]
+    for setup in setups:
+        setup.run()
+    assert [setup.venv.name for setup in setups] == ['.venv', '.venv-openmmlab']
+    for setup, extras, name in zip(
+        setups, ('.[all,test]', '.[openmmlab,test]'), ('onedl-mmcv', 'mmcv'), strict=True
+    ):
+        lines = '\n'.join(setup.commands)
+        assert f'-e {extras}' in lines
+        assert f'--no-binary :all: -w {setup.scratch} {name}==2.3.6' in lines
+        assert f'uninstall -y {name}\n' in lines
+        assert set(re.findall(r'-c (requirements/\S+)', lines)) == {setup.stack.constraints}
+    assert all(setup.is_done() for setup in setups)
+    with open(setups[0].root / ORIGINAL.constraints, 'a') as file:
+        file.write('# changed\n')
+    assert make(MAINTAINED).is_done()
+    assert not make(ORIGINAL).is_done()
+
+
+def test_an_environment_moved_to_the_other_stacks_name_is_made_anew(make):
+    make(ORIGINAL).run()
+    original, maintained = make(ORIGINAL), make(MAINTAINED)
+    original.venv.rename(maintained.venv)
+    maintained.stamp.unlink()
+    maintained.run()
+    assert 'another folder' in said(maintained)
+
+
 def test_a_moved_checkout_is_set_up_anew(make, tmp_path):
     setup = make()
     setup.run()
     setup.root.rename(tmp_path / 'elsewhere')
-    moved = FakeSetup(tmp_path / 'elsewhere', setup.cache, setup.console)
+    moved = FakeSetup(setup.stack, tmp_path / 'elsewhere', setup.cache, setup.console)
     moved.commands = []
     assert not moved.is_done()
     moved.run()
@@ -211,7 +260,8 @@ def test_a_wheel_without_ops_is_refused_and_not_cached(make):
         setup.run()
     assert cached(setup) == []
     assert 'isolation' in str(caught.value)  # the cause
-    assert 'pip cache remove' in str(caught.value)  # the cure
+    assert f'{setup.venv.name}/bin/pip cache remove' in str(caught.value)  # the cure
+    assert setup.stack.command in str(caught.value)
     assert not setup.stamp.exists()
 
 
@@ -277,16 +327,26 @@ def test_a_damaged_package_is_forgotten_so_that_pip_installs_it_again(make):
     assert 'not complete: half-1.0' in said(setup)
 
 
-@pytest.mark.parametrize('version', [(3, 9, 18), (3, 13, 0)])
-def test_an_unsupported_python_gives_one_line(version):
-    with pytest.raises(setup_env.SetupError, match='expected 3.10, 3.11 or 3.12') as caught:
-        setup_env.check_python(version)
+@pytest.mark.parametrize(
+    'stack, version, expected',
+    [
+        (MAINTAINED, (3, 9, 18), 'expected 3.10, 3.11 or 3.12; name one: make setup PYTHON='),
+        (MAINTAINED, (3, 13, 0), 'expected 3.10, 3.11 or 3.12'),
+        (ORIGINAL, (3, 9, 18), 'expected 3.10 or 3.11; name one: make setup STACK=openmmlab PYTHON='),
+        (ORIGINAL, (3, 12, 1), 'expected 3.10 or 3.11'),
+    ],
+)
+def test_an_unsupported_python_gives_one_line(stack, version, expected):
+    with pytest.raises(setup_env.SetupError, match=re.escape(expected)) as caught:
+        setup_env.check_python(version, stack)
     assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('version', [(3, 10, 0), (3, 11, 7), (3, 12, 1)])
-def test_a_supported_python_passes(version):
-    assert setup_env.check_python(version) is None
+@pytest.mark.parametrize(
+    'stack, minor', [(MAINTAINED, 10), (MAINTAINED, 11), (MAINTAINED, 12), (ORIGINAL, 10), (ORIGINAL, 11)]
+)
+def test_a_supported_python_passes(stack, minor):
+    assert setup_env.check_python((3, minor, 1), stack) is None
 
 
 def stub(path, succeeds):
@@ -323,6 +383,24 @@ def test_make_keeps_the_python_of_the_venv(bare_make, tmp_path):
     assert "python='.venv/bin/python'" in bare_make('-n', 'setup', python3=True).stdout
 
 
+def test_make_sets_up_and_tests_the_stack_that_is_named(bare_make):
+    printed = bare_make('-n', 'test', python3=True).stdout
+    assert 'tools/setup_env.py --stack onedl' in printed
+    assert ' .venv/bin/python -m pytest' in printed
+    printed = bare_make('-n', 'test', 'STACK=openmmlab', python3_12=True, python3_11=True).stdout
+    assert "python='python3.11'" in printed
+    assert 'tools/setup_env.py --stack openmmlab' in printed
+    assert ' .venv-openmmlab/bin/python -m pytest' in printed
+
+
+def test_an_unknown_stack_is_told_which_there_are():
+    command = [sys.executable, REPO / 'tools' / 'setup_env.py', '--stack', 'openmlab']
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode != 0
+    assert "'openmlab'" in result.stderr
+    assert "'onedl', 'openmmlab'" in result.stderr
+
+
 def test_make_without_a_suitable_python_gives_one_line(bare_make):
     result = bare_make('setup')
     assert result.returncode != 0
@@ -334,8 +412,8 @@ def test_make_without_a_suitable_python_gives_one_line(bare_make):
 def real(tmp_path):
     """A set-up whose commands are really run."""
     (tmp_path / 'requirements').mkdir()
-    (tmp_path / setup_env.CONSTRAINTS).write_text('onedl-mmcv==2.3.6\n')
-    return setup_env.Setup(tmp_path, tmp_path / 'cache', setup_progress.Console(1, io.StringIO()))
+    (tmp_path / MAINTAINED.constraints).write_text('onedl-mmcv==2.3.6\n')
+    return setup_env.Setup(MAINTAINED, tmp_path, tmp_path / 'cache', setup_progress.Console(1, io.StringIO()))
 
 
 @pytest.mark.parametrize(

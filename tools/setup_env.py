@@ -1,14 +1,16 @@
-"""Make ``.venv`` in the checkout: everything pinned, mmcv compiled against the installed torch.
+"""Make a virtual environment in the checkout: everything pinned, mmcv compiled against the installed torch.
 
 ``make setup`` calls it; only the standard library is used. It may be killed at any moment: every
-step looks at what is in ``.venv`` rather than at what was started, files that others rely on
+step looks at what is in the environment rather than at what was started, files that others rely on
 get their name only when they are complete, and the stamp that turns later calls into a no-op is
-written last. The pins are those of ``requirements/onedl.txt``; what is installed is the extras of
-``setup.py``. The compiled mmcv wheel is kept in ``~/.cache/mmdwnet`` for the next checkout.
+written last. ``setup_stacks.py`` says which libraries and which folder: what is installed is extras
+of ``setup.py``, the pins are a file in ``requirements/``. The compiled mmcv wheel is kept in
+``~/.cache/mmdwnet`` for the next checkout.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -26,6 +28,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from setup_progress import Console, ninja_reader, pip_reader
+from setup_stacks import DEFAULT, STACKS
 from setup_support import (
     SetupError,
     check_compiler,
@@ -40,20 +43,11 @@ from setup_support import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-CONSTRAINTS = 'requirements/onedl.txt'
-INPUTS = (CONSTRAINTS, 'setup.py', 'tools/setup_env.py')  # what determines the environment
 STEPS = 6
 BUILD_TOOLS = ('pip', 'setuptools', 'wheel', 'ninja', 'psutil', 'packaging')
 
-# Variables that would make Python or pip work on something else than .venv.
+# Variables that would make Python or pip work on something else than the environment.
 MISLEADING = {'PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_DRY_RUN'}
-
-OPS_MISSING = (
-    'mmcv has no compiled ops (`from mmcv.ops import nms, RoIAlign` fails): built in isolation, '
-    'pip does not see torch, makes a wheel without any op within seconds, and caches it; run '
-    "`.venv/bin/pip cache remove 'onedl_mmcv*'`, `.venv/bin/pip uninstall -y onedl-mmcv`, "
-    '`make setup`'
-)
 
 # The torch that mmcv is compiled against, and for what: mmcv compiles CUDA ops where torch sees a GPU
 # (for its architecture) or where FORCE_CUDA=1.
@@ -81,36 +75,37 @@ class Setup:
     """The steps, each of which may be repeated at no cost.
 
     Args:
+        stack: Which libraries, and where.
         root: The checkout.
         cache: Where built wheels are kept, one folder per torch, Python and machine.
         console: What shows the progress.
     """
 
-    def __init__(self, root, cache, console):
-        self.root, self.cache, self.console = root, cache, console
-        self.venv = root / '.venv'
+    def __init__(self, stack, root, cache, console):
+        self.stack, self.root, self.cache, self.console = stack, root, cache, console
+        self.venv = root / stack.venv
         self.python = self.venv / 'bin' / 'python'
         self.stamp = self.venv / 'setup.stamp'
         self.scratch = None
         self.progress_bar = 'off'
-        self.mmcv_version = pinned(root / CONSTRAINTS, 'onedl-mmcv')
+        self.mmcv_version = pinned(root / stack.constraints, stack.mmcv)
 
     @property
     def log(self):
-        """Everything that the commands print; beside ``.venv`` until that is there."""
+        """Everything that the commands print; beside the environment until that is there."""
         in_venv = (self.venv / 'pyvenv.cfg').exists()
         return self.venv / 'setup.log' if in_venv else self.root / '.setup.log'
 
     @property
     def site(self):
-        """Where the packages of ``.venv`` are."""
+        """Where the packages of the environment are."""
         version = 'python{}.{}'.format(*sys.version_info)
         return self.venv / 'lib' / version / 'site-packages'
 
     def fingerprint(self):
         """A hash of what determines the environment."""
         parts = [str(self.root), '{}.{}'.format(*sys.version_info), platform.machine()]
-        parts += [(self.root / name).read_text(encoding='utf-8') for name in INPUTS]
+        parts += [(self.root / name).read_text(encoding='utf-8') for name in self.stack.inputs]
         return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
 
     def is_done(self):
@@ -122,6 +117,7 @@ class Setup:
     def run(self):
         """All the steps, then the stamp."""
         self.stamp.unlink(missing_ok=True)
+        fingerprint = self.fingerprint()  # of what is installed now, whatever is edited meanwhile
         for leftover in self.root.glob('.setup-*'):
             shutil.rmtree(leftover, ignore_errors=True)
         self.scratch = Path(tempfile.mkdtemp(prefix='.setup-', dir=self.root))
@@ -129,22 +125,23 @@ class Setup:
             self.make_venv()
             self.repair()
             self.install('build tools', *BUILD_TOOLS)
-            self.progress_bar = 'raw'  # the pip that came with .venv may not know it
-            self.install('torch and torchvision (1.8 GB to download)', 'torch', 'torchvision')
+            self.progress_bar = 'raw'  # the pip that came with the environment may not know it
+            self.install(f'torch and torchvision ({self.stack.torch_size} to download)', 'torch', 'torchvision')
             self.install_mmcv()
-            self.install('libraries, test tools, mmdwnet', '--no-build-isolation', '-e', '.[all,test]')
+            ours = ('--no-build-isolation', '-e', f'.[{self.stack.extras}]')
+            self.install('libraries, test tools, mmdwnet', *ours)
             self.console.start('check that everything imports and runs')
             self.call(self.python, '-c', CHECK_ALL)
             self.console.done()
         finally:
             shutil.rmtree(self.scratch, ignore_errors=True)
-        write_atomically(self.stamp, self.fingerprint())
+        write_atomically(self.stamp, fingerprint)
 
     def make_venv(self):
         """A virtual environment with this Python and a pip that runs; a half-made one goes."""
-        self.console.start('virtual environment .venv')
+        self.console.start(f'virtual environment {self.stack.venv}')
         if os.path.lexists(self.venv) and (reason := self.venv_fault()):
-            self.console.say(f'      making .venv anew: {reason}')
+            self.console.say(f'      making {self.stack.venv} anew: {reason}')
             if self.venv.is_symlink() or self.venv.is_file():
                 self.venv.unlink()
             else:
@@ -154,7 +151,7 @@ class Setup:
         self.console.done('Python ' + platform.python_version())
 
     def venv_fault(self):
-        """Why the ``.venv`` that is there cannot be used, or None."""
+        """Why the environment that is there cannot be used, or None."""
         ours = '{}.{}'.format(*sys.version_info)
         command = [self.python, '-c', "import sys, pip; print('%d.%d' % sys.version_info[:2])"]
         try:
@@ -164,7 +161,7 @@ class Setup:
             return 'it is not complete'
         if version != ours:
             return f'it has Python {version}, this is Python {ours}'
-        if str(self.venv) not in script:
+        if f'{self.venv}/bin/' not in script:
             return 'it was made for another folder'
         if any(re.match(r'pip-\d', info.name) for info in damaged(self.site)):
             return 'its pip is damaged'
@@ -181,7 +178,7 @@ class Setup:
     def install(self, label, *what):
         """One step that is a call of ``pip install`` with the constraints."""
         self.console.start(label)
-        self.pip('install', '-c', CONSTRAINTS, *what)
+        self.pip('install', '-c', self.stack.constraints, *what)
         self.console.done()
 
     def install_mmcv(self):
@@ -205,13 +202,13 @@ class Setup:
                 return
             wheel = self.build_mmcv(folder)
             if not self.mmcv_works_from(wheel):
-                raise SetupError(OPS_MISSING)
+                raise SetupError(self.stack.ops_missing)
         self.console.done(f'built, kept in {folder}')
 
     def mmcv_works_from(self, wheel):
         """Install a wheel of mmcv; one whose ops do not import is removed from the cache."""
-        self.pip('uninstall', '-y', 'onedl-mmcv')
-        self.pip('install', '-c', CONSTRAINTS, wheel)
+        self.pip('uninstall', '-y', self.stack.mmcv)
+        self.pip('install', '-c', self.stack.constraints, wheel)
         self.prefer_headless_opencv()
         if self.ops_work():
             return True
@@ -221,10 +218,10 @@ class Setup:
 
     def mmcv_is_from(self, folder):
         """Whether the installed mmcv came from the wheels in ``folder``, by what pip noted."""
-        for info in self.site.glob('onedl_mmcv-*.dist-info'):
+        for info in self.site.glob(f'{self.stack.wheel}-*.dist-info'):
             with contextlib.suppress(OSError, ValueError):
                 url = json.loads((info / 'direct_url.json').read_text())['url']
-                name = f'onedl_mmcv-{self.mmcv_version}-'
+                name = f'{self.stack.wheel}-{self.mmcv_version}-'
                 return unquote(url).startswith(f'file://{folder}/{name}')
         return False
 
@@ -238,7 +235,7 @@ class Setup:
 
     def cached_wheel(self, folder):
         """The wheel that an earlier set-up left in ``folder``, or None; a bad one is removed."""
-        for wheel in folder.glob(f'onedl_mmcv-{self.mmcv_version}-*.whl'):
+        for wheel in folder.glob(f'{self.stack.wheel}-{self.mmcv_version}-*.whl'):
             fault = check_wheel(wheel)
             if fault is None:
                 return wheel
@@ -252,12 +249,12 @@ class Setup:
         env = {'MMCV_WITH_OPS': '1', 'MAX_JOBS': os.environ.get('MAX_JOBS', str(jobs()))}
         self.console.update('fetching and preparing the sources of mmcv')
         self.console.say(f'      compiling with {env["MAX_JOBS"]} jobs: minutes, once per torch')
-        name = f'onedl-mmcv=={self.mmcv_version}'
+        name = f'{self.stack.mmcv}=={self.mmcv_version}'
         flags = ['-v', '--no-build-isolation', '--no-deps', '--no-cache-dir', '--no-binary', ':all:']
         self.pip('wheel', *flags, '-w', self.scratch, name, reader=ninja_reader, env=env)
-        (built,) = self.scratch.glob('onedl_mmcv-*.whl')
+        (built,) = self.scratch.glob(f'{self.stack.wheel}-*.whl')
         if fault := check_wheel(built):
-            raise SetupError(f'the mmcv wheel just built is of no use: {fault}; {OPS_MISSING}')
+            raise SetupError(f'the mmcv wheel just built is of no use: {fault}; {self.stack.ops_missing}')
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f'.{built.name}.{os.getpid()}'
         shutil.copyfile(built, part)  # the cache may be on another file system
@@ -269,11 +266,11 @@ class Setup:
         version = self.site / 'cv2' / 'version.py'
         if not version.exists() or 'headless = True' not in version.read_text():
             name = 'opencv-python-headless'
-            self.pip('install', '-c', CONSTRAINTS, '--no-deps', '--force-reinstall', name)
+            self.pip('install', '-c', self.stack.constraints, '--no-deps', '--force-reinstall', name)
         self.call(self.python, '-c', 'import cv2')
 
     def pip(self, command, *args, reader=pip_reader, env=None):
-        """Call the pip of ``.venv``."""
+        """Call the pip of the environment."""
         env = {'PIP_PROGRESS_BAR': self.progress_bar, **(env or {})}
         self.call(self.python, '-m', 'pip', command, *args, read=reader(self.console), env=env)
 
@@ -305,7 +302,7 @@ class Setup:
         return list(tail)
 
     def environment(self):
-        """The environment of the commands: ``.venv`` first on PATH (torch looks for ninja there)."""
+        """The variables of the commands: the environment first on PATH (torch looks for ninja there)."""
         env = {name: value for name, value in os.environ.items() if name not in MISLEADING}
         env['PATH'] = f'{self.venv / "bin"}{os.pathsep}{env.get("PATH", os.defpath)}'
         env['TMPDIR'] = str(
@@ -315,18 +312,19 @@ class Setup:
         return env
 
 
-def check_python(version):
-    """Raise SetupError unless ``version`` (major, minor, ...) is one that the pins are for."""
-    if not (3, 10) <= tuple(version[:2]) <= (3, 12):
+def check_python(version, stack):
+    """Raise SetupError unless ``version`` (major, minor, ...) is one that the stack's pins are for."""
+    if not (3, 10) <= tuple(version[:2]) <= (3, stack.last_python):
+        *others, last = (f'3.{minor}' for minor in range(10, stack.last_python + 1))
         raise SetupError(
             f'Python {version[0]}.{version[1]} ({sys.executable}) is not supported: expected '
-            '3.10, 3.11 or 3.12; name one: make setup PYTHON=/path/to/python3.12'
+            f'{", ".join(others)} or {last}; name one: {stack.command} PYTHON=/path/to/python{last}'
         )
 
 
-def leave_venv():
-    """Start again with the interpreter that ``.venv`` was made from, if this is the one in it."""
-    if Path(sys.prefix).resolve() == (ROOT / '.venv').resolve():
+def leave_venv(stack):
+    """Start again with the interpreter that the environment was made from, if this is the one in it."""
+    if Path(sys.prefix).resolve() == (ROOT / stack.venv).resolve():
         base = sys._base_executable  # public API has only the prefix, not the file
         os.execv(base, [base, *sys.argv])
 
@@ -336,23 +334,31 @@ def stop(signum, frame):
     raise SystemExit(128 + signum)
 
 
+def parse_args():
+    """The command line."""
+    parser = argparse.ArgumentParser(description='Make the virtual environment of a stack, or complete it')
+    parser.add_argument('--stack', choices=STACKS, default=DEFAULT, help=f'which libraries (default: {DEFAULT})')
+    return parser.parse_args()
+
+
 def main():
     """Set up, or return at once when that is done. Returns the exit status."""
+    stack = STACKS[parse_args().stack]
     console = Console(STEPS)
     try:
-        check_python(sys.version_info)
+        check_python(sys.version_info, stack)
         cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-        setup = Setup(ROOT, cache / 'mmdwnet' / 'wheels', console)
+        setup = Setup(stack, ROOT, cache / 'mmdwnet' / 'wheels', console)
         if setup.is_done():
             return 0
-        leave_venv()
+        leave_venv(stack)
         for signum in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, stop)
         with locked(ROOT / ".setup.lock", lambda owner: console.say(
             f"waiting for another set-up of this checkout ({owner})"
         )):  # fmt: skip
             if not setup.is_done():
-                console.say(f'setting up .venv; the log is in {setup.venv / "setup.log"}')
+                console.say(f'setting up {stack.venv}; the log is in {setup.venv / "setup.log"}')
                 setup.run()
         return 0
     except SetupError as error:
