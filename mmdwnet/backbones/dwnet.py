@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..mixers.building import build_mixer
 from ..mixers.norm import build_norm
+from ..ops.tracing import is_recorded
 from ..registry import MODELS
 from .archs import pyramid_arch
 from .deploy import check_same_form, fold_block
@@ -155,8 +156,7 @@ class DWNet(BaseModule):
             x: images, (B, in_channels, H, W), any H and W.
         """
         # a traced net must not depend on the size of the batch that it was traced with
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if traced or not self.deploy or x.device.type != 'cpu':
+        if is_recorded() or not self.deploy or x.device.type != 'cpu':
             return self._forward(x)
         at_once = max(1, PIXELS_AT_ONCE // max(x.shape[2] * x.shape[3], 1))
         parts = [self._forward(part) for part in x.split(at_once)]

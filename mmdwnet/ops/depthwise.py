@@ -23,6 +23,7 @@ from . import reference
 from .contracts import check_depthwise, check_dynamic, check_generated, check_inhomogeneous
 from .implementations import check_impl, impl_in_compiled_code
 from .library import OPS, autocast_together
+from .tracing import is_compiling
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, impl: str = 'auto') -> Tensor:
@@ -149,4 +150,4 @@ def generated_depthwise_conv2d(
 
 
 def _resolved(impl: str, x: Tensor) -> str:
-    return impl_in_compiled_code(x.device.type) if impl == 'auto' and torch.compiler.is_compiling() else impl
+    return impl_in_compiled_code(x.device.type) if impl == 'auto' and is_compiling() else impl

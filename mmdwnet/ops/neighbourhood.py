@@ -20,6 +20,7 @@ from torch import Tensor
 
 from . import neighbourhood_strips
 from .library import autocast_together
+from .tracing import is_recorded
 
 IMPLS = ('auto', 'reference', 'strips', 'natten')
 
@@ -50,8 +51,7 @@ def neighbourhood_attention(
     q, k, v, bias = autocast_together(q.device.type, q, k, v, bias)
     _check(q, k, v, kernel_size, bias)
     if impl == 'auto':
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        takes_natten = q.is_cuda and not traced and natten_obstacle(q, kernel_size, bias) is None
+        takes_natten = q.is_cuda and not is_recorded() and natten_obstacle(q, kernel_size, bias) is None
         impl = 'natten' if takes_natten else 'strips'
     run = {'reference': _reference, 'natten': _by_natten, 'strips': neighbourhood_strips.attention}[impl]
     return run(q, k, v, kernel_size, bias)

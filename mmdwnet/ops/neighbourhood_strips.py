@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .flat_maps import sum_dtype
 from .library import autocast_off
+from .tracing import is_recorded
 
 # Elements of keys that are copied together at once. On a CPU they should stay in its cache, 2 MB in float32.
 # Elsewhere, and in a traced net, which would hold every strip as operations of its own, few large ones are better.
@@ -150,8 +151,7 @@ def _runs(side: int, kernel_size: int, at_once: int) -> list[_Run]:
 def _bands(q: Tensor, kernel_size: int) -> Iterator[list[_Strip]]:
     """The map in bands of columns, left to right, and each of them in strips of rows, top to bottom."""
     batch, heads, height, width, channels = q.shape
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    elements = CPU_STRIP_ELEMENTS if q.device.type == 'cpu' and not traced else STRIP_ELEMENTS
+    elements = CPU_STRIP_ELEMENTS if q.device.type == 'cpu' and not is_recorded() else STRIP_ELEMENTS
     at_once = max(1, elements // max(1, batch * heads * kernel_size**2 * channels))
     for columns in _runs(width, kernel_size, at_once):
         rows = _runs(height, kernel_size, max(1, at_once // columns.count))

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .library import autocast_together
+from .tracing import is_recorded
 
 FUSED = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)  # torch's own, made for its compiler
 
@@ -54,7 +55,7 @@ def pointwise_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bi
         Tensor (B, C_out, H, W), in channels_last memory.
     """
     layers = weight1, bias1, weight2, bias2
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_recorded():
         return pointwise_linear(F.gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *layers)):
         hidden = pointwise_linear(x, weight1, bias1)

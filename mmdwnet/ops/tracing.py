@@ -1,0 +1,13 @@
+"""Whether torch only runs the code, or records what it does as a program."""
+
+from __future__ import annotations
+
+import torch
+
+# public since torch 2.3; torch.compile takes both for constants
+is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
+
+
+def is_recorded() -> bool:
+    """Whether torch.compile, torch.export or a jit trace records what runs."""
+    return is_compiling() or torch.jit.is_tracing()
