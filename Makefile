@@ -21,7 +21,7 @@ PYTHON ?= $(shell for p in $(BIN)/python python3 $(PYTHONS:%=python%); do \
 	>/dev/null 2>&1 && echo "$$p" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format clean clean-venv
+.PHONY: help setup demo test test-slow test-docker lint format clean clean-venv
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
@@ -41,6 +41,9 @@ test: setup  ## run the test suite (ARGS=... is passed on to pytest; STACK=openm
 
 test-slow: setup  ## run the tests that take minutes each
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow $(ARGS)
+
+test-docker: setup  ## build the container and run its demo in it (root, Debian's buildah and debootstrap, 30 GB)
+	$(BIN)/python -m pytest -s -m docker tests/test_docker_image.py $(ARGS)
 
 lint: setup  ## check style with ruff
 	$(BIN)/ruff check .
