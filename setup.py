@@ -31,7 +31,10 @@ OPENMMLAB = [  # the original packages, in place of the maintained builds; numpy
 ]
 ONNX = ['onnx', 'onnxscript', 'onnxruntime']  # what tools/model_converters/export_onnx.py needs
 DOCS = ['mkdocs', 'mkdocs-material', 'mkdocstrings-python']  # what `make docs` needs
-TEST = [*ONNX, *DOCS, 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm', 'torchmetrics']
+# what the stock scripts of docs/stock-extras.md need; mmseg's calls grad-cam as before 1.5, and the two
+# distributions of mmpretrain name an argument of t-SNE as before and since scikit-learn 1.5: 1.5 and 1.6 take both
+VIS = ['grad-cam>=1.4.8,<1.5', 'scikit-learn>=1.5,<1.7', 'seaborn']
+TEST = [*ONNX, *DOCS, *VIS, 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm', 'torchmetrics']
 
 
 class BuildPy(build_py):
@@ -103,6 +106,7 @@ setup(
         'openmmlab': OPENMMLAB,
         'onnx': ONNX,
         'docs': DOCS,
+        'vis': VIS,
         'test': TEST,
     },
     cmdclass={'build_py': BuildPy},
