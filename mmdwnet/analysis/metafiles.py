@@ -1,4 +1,4 @@
-"""model-index.yml, configs/*/metafile.yml and the tables of README.md, all written from one measurement.
+"""model-index.yml, configs/*/metafile.yml and the tables of the documentation, all written from one measurement.
 
 The form is that of OpenMMLab. `Metadata` holds what was counted here. The papers' numbers stand under `Published`,
 a key of this project's own, per source; `Results` names task and dataset and has no metrics, for no checkpoint of
@@ -76,13 +76,21 @@ HEADER = '# Written by `python tools/analysis_tools/reproduce_tables.py --update
 INDEX_HEADER = f'# Read by mmengine and mim from the installed package (mmdwnet/.mim/model-index.yml).\n{HEADER}'
 PRINTED = {'params': ('Parameters', 'M'), 'flops': ('FLOPs', 'G'), 'activations': ('Activations', 'M')}
 BEGIN, END = '<!-- tables: begin -->', '<!-- tables: end -->'
-# what README.md shows; the ablations are too many for it
+ZOO = 'docs/model-zoo.md'
 HEADINGS = {
     'imagenet': 'ImageNet-1K',
-    'imagenet22k': 'ImageNet-1K after ImageNet-22K',
+    'imagenet/ablation': 'Ablations of the papers, ImageNet-1K',
+    'imagenet22k': 'ImageNet-22K, and ImageNet-1K after it',
     'coco': 'COCO',
     'ade20k': 'ADE20K',
 }
+# the nets of the short table, with what is published of them: tree, start of the name, metric
+SHORT = ('swin', 'dwnet', 'dynamic-dwnet', 'idynamic-dwnet')
+SHORT_METRICS = (
+    ('imagenet', '', 'top-1'),
+    ('coco', 'cascade-mask-rcnn_', 'box AP'),
+    ('ade20k', 'upernet_', 'mIoU'),
+)
 
 
 def repository() -> Path:
@@ -98,7 +106,7 @@ def repository() -> Path:
 
 
 def update(measured: Sequence[tuple[Table, Sequence[Measured]]], root: Path | None = None) -> list[Path]:
-    """Write the metafiles, the index, and the tables of README.md where it has the two markers; return the paths.
+    """Write the metafiles, the index, and the tables of the two pages between their markers; return the paths.
 
     Args:
         measured: all tables with their rows.
@@ -112,13 +120,14 @@ def update(measured: Sequence[tuple[Table, Sequence[Measured]]], root: Path | No
     paths.append(root / 'model-index.yml')
     index = dict(Import=[f'configs/{tree}/metafile.yml' for tree in TREES])
     paths[-1].write_text(INDEX_HEADER + _dumped(index), encoding='utf-8')
-    readme = root / 'README.md'
-    text = readme.read_text(encoding='utf-8')
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if begin and end:
-        readme.write_text(before + readme_section(root) + after, encoding='utf-8')
-        paths.append(readme)
+    for name, section in (('README.md', short_section), (ZOO, zoo_section)):
+        text = (root / name).read_text(encoding='utf-8')
+        before, _, rest = text.partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not end:
+            raise UserError(f'{root / name} has no place for the tables: expected {BEGIN} and {END}')
+        (root / name).write_text(before + section(root) + after, encoding='utf-8')
+        paths.append(root / name)
     return paths
 
 
@@ -174,55 +183,59 @@ def _dumped(content: dict) -> str:
     return yaml.safe_dump(content, sort_keys=False, width=115, allow_unicode=True)
 
 
-def readme_section(root: Path) -> str:
-    """Return the tables of README.md, markers included, from the metafiles that model-index.yml names."""
-    index = yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))
+def zoo_section(root: Path) -> str:
+    """Return the tables of docs/model-zoo.md, markers included, from the metafiles that model-index.yml names."""
     parts, used = [], []
-    for path in index['Import']:
-        tree = Path(path).parent.relative_to('configs').as_posix()
-        if tree not in HEADINGS:
-            continue
-        models = yaml.safe_load((root / path).read_text(encoding='utf-8'))['Models']
-        models = [model for model in models if 'Published' in model]
-        used += [entry['Source'] for model in models for entry in model['Published']]
-        parts.append(f'**{HEADINGS[tree]}**\n\n{_readme_table(models)}')
+    for tree, models in _metafiles(root).items():
+        used += [entry['Source'] for model in models for entry in model.get('Published', ())]
+        parts.append(f'### {HEADINGS[tree]}\n\n{_zoo_table(models)}')
     sources = ''.join(f'- {name}: {text}\n' for name, text in load_sources().items() if name in used)
-    intro = (
-        'Parameters and FLOPs in the first columns were counted by this project. What follows "published" are '
-        "other\npeople's numbers: no training of these configs was run here. Their source is the talk where no "
-        'other is named.\nFLOPs are multiply-adds: ImageNet at 224 x 224, COCO at 1280 x 800 with 1000 proposals '
-        'and 100 masks,\nADE20K at 2048 x 512 without the auxiliary head.\n\n'
-        'Not here: the ablations of the papers, configs/imagenet/ablation, which\n`python tools/analysis_tools/'
-        'reproduce_tables.py --task softmax` (or `depthwise`, `sharing`) prints.\n'
-    )
-    return '\n'.join([BEGIN, intro, *parts, f'Sources:\n\n{sources}{END}'])
+    return '\n'.join([f'{BEGIN}\n', *parts, f'### Sources\n\n{sources}{END}'])
 
 
-def _readme_table(models: Sequence[dict]) -> str:
+def short_section(root: Path) -> str:
+    """Return the table of README.md, markers included: sizes as counted, accuracies as published."""
+    trees = {tree: {model['Name']: model for model in models} for tree, models in _metafiles(root).items()}
+    labels = {metric.label: metric.name for metric in METRICS.values()}
+    lines = [['backbone', 'params', 'FLOPs', *(f'published {metric}' for *_, metric in SHORT_METRICS)]]
+    for size in ('tiny', 'base'):
+        for net in SHORT:
+            cells = []
+            for tree, start, metric in SHORT_METRICS:
+                model = next(m for name, m in trees[tree].items() if name.startswith(f'{start}{net}-{size}_'))
+                if not cells:
+                    cells = [f'[{net}-{size}]({model["Config"]})', *_sizes(model)]
+                cells.append(_cell(model['Published'], labels[metric]))
+            lines.append(cells)
+    return f'{BEGIN}\n{_table(lines)}{END}'
+
+
+def _metafiles(root: Path) -> dict[str, list[dict]]:
+    index = yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))
+    paths = {Path(path).parent.relative_to('configs').as_posix(): root / path for path in index['Import']}
+    return {tree: yaml.safe_load(path.read_text(encoding='utf-8'))['Models'] for tree, path in paths.items()}
+
+
+def _zoo_table(models: Sequence[dict]) -> str:
     metrics = [metric.name for metric in METRICS.values()]
-    metrics = [name for name in metrics if any(name in entry for model in models for entry in model['Published'])]
+    published = [entry for model in models for entry in model.get('Published', ())]
+    metrics = [name for name in metrics if any(name in entry for entry in published)]
     labels = {metric.name: metric.label for metric in METRICS.values()}
-    header = [
-        'config',
-        'params',
-        'FLOPs',
-        'published: params',
-        'FLOPs',
-        *(labels[name] for name in metrics),
-        'weights',
-    ]
-    lines = [header]
+    header = ['config', 'params', 'FLOPs', 'published: params', 'FLOPs', *(labels[name] for name in metrics)]
+    lines = [[*header, 'weights']]
     for model in models:
-        metadata = model['Metadata']
-        lines.append(
-            [
-                f'[{model["Name"]}]({model["Config"]})',
-                f'{metadata["Parameters"] / 1e6:.2f}M',
-                f'{metadata["FLOPs"] / 1e9:.2f}G',
-                *(_cell(model['Published'], name) for name in ('Parameters', 'FLOPs', *metrics)),
-                f'[official]({model["Weights"]})' if 'Weights' in model else '-',
-            ]
-        )
+        cells = [_cell(model.get('Published', ()), name) for name in ('Parameters', 'FLOPs', *metrics)]
+        weights = f'[official]({model["Weights"]})' if 'Weights' in model else '-'
+        lines.append([f'[{model["Name"]}](../{model["Config"]})', *_sizes(model), *cells, weights])
+    return _table(lines)
+
+
+def _sizes(model: dict) -> list[str]:
+    metadata = model['Metadata']
+    return [f'{metadata["Parameters"] / 1e6:.2f}M', f'{metadata["FLOPs"] / 1e9:.2f}G']
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
     rule = ['---', *('--:' for _ in lines[0][1:])]
     return ''.join(f'| {" | ".join(cells)} |\n' for cells in [lines[0], rule, *lines[1:]])
 

@@ -1,4 +1,4 @@
-"""model-index.yml, metafiles and README say what was counted and what was published, and mmengine finds them."""
+"""model-index.yml, metafiles and the pages say what was counted and published, and mmengine finds them."""
 
 import pytest
 import yaml
@@ -6,7 +6,8 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 
 from mmdwnet.analysis import metafiles
-from mmdwnet.analysis.metafiles import BEGIN, END, HEADINGS, TREES, repository
+from mmdwnet.analysis.metafiles import BEGIN, END, TREES, ZOO, repository
+from mmdwnet.errors import UserError
 
 ROOT = repository()
 COMMAND = 'python tools/analysis_tools/reproduce_tables.py --update'
@@ -79,27 +80,43 @@ def test_mmengine_finds_the_released_weights():
     assert cfg.model_path.endswith('/dwnet_tiny_224.pth')
 
 
-def test_update_writes_all_files_and_the_marked_part_of_the_readme(measured, tmp_path):
+def test_update_writes_all_files_and_the_marked_part_of_the_pages(measured, tmp_path):
     for tree in TREES:
         (tmp_path / 'configs' / tree).mkdir(parents=True)
-    readme = tmp_path / 'README.md'
-    readme.write_text(f'before\n{BEGIN}\nold\n{END}\nafter\n')
+    pages = [tmp_path / 'README.md', tmp_path / ZOO]
+    pages[1].parent.mkdir()
+    for page in pages:
+        page.write_text(f'before\n{BEGIN}\nold\n{END}\nafter\n')
     paths = metafiles.update(measured, tmp_path)
-    assert len(paths) == len(TREES) + 2
-    text = readme.read_text(encoding='utf-8')
-    assert text.startswith(f'before\n{BEGIN}\n')
-    assert text.endswith(f'{END}\nafter\n')
-    assert 'old' not in text.split(BEGIN)[1].split(END)[0].split()
+    assert len(paths) == len(TREES) + 3
+    texts = [page.read_text(encoding='utf-8') for page in pages]
+    for text in texts:
+        assert text.startswith(f'before\n{BEGIN}\n')
+        assert text.endswith(f'{END}\nafter\n')
+        assert 'old' not in text.split(BEGIN)[1].split(END)[0].split()
     for tree in TREES:
         for model in models_of(tree):
-            assert (f'({model["Config"]})' in text) == ('Published' in model and tree in HEADINGS)
+            assert f'(../{model["Config"]})' in texts[1]
     metafiles.update(measured, tmp_path)
-    assert readme.read_text(encoding='utf-8') == text
+    assert [page.read_text(encoding='utf-8') for page in pages] == texts
+    pages[1].write_text('no place')
+    with pytest.raises(UserError, match='model-zoo.md has no place for the tables'):
+        metafiles.update(measured, tmp_path)
 
 
-def test_readme_has_the_tables_of_the_metafiles():
-    text = (ROOT / 'README.md').read_text(encoding='utf-8')
-    assert (BEGIN in text) == (END in text)
-    if BEGIN in text:
-        section = BEGIN + text.split(BEGIN)[1].split(END)[0] + END
-        assert section == metafiles.readme_section(ROOT), f'out of date: run {COMMAND}'
+@pytest.mark.parametrize(
+    ('page', 'section'), [('README.md', metafiles.short_section), (ZOO, metafiles.zoo_section)]
+)
+def test_a_page_has_the_tables_of_the_metafiles(page, section):
+    text = (ROOT / page).read_text(encoding='utf-8')
+    found = BEGIN + text.split(BEGIN)[1].split(END)[0] + END
+    assert found == section(ROOT), f'out of date: run {COMMAND}'
+
+
+def test_the_short_table_has_both_sizes_of_every_net():
+    rows = [line for line in metafiles.short_section(ROOT).splitlines() if line.startswith('| [')]
+    assert len(rows) == 8
+    assert rows[1].startswith(
+        '| [dwnet-tiny](configs/imagenet/dwnet-tiny_8xb128_in1k.py) | 24.17M | 3.74G | 81.3 '
+    )
+    assert rows[1].endswith('| 49.9 | 45.5 |')

@@ -32,7 +32,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--update',
         action='store_true',
-        help='write the counts into model-index.yml and configs/*/metafile.yml, and README.md from those',
+        help='write the counts into model-index.yml and configs/*/metafile.yml, and from those the tables of '
+        'README.md and docs/model-zoo.md',
     )
     args = parser.parse_args()
     if args.update and (args.task or args.results or args.out):
