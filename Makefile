@@ -21,7 +21,7 @@ PYTHON ?= $(shell for p in $(BIN)/python python3 $(PYTHONS:%=python%); do \
 	>/dev/null 2>&1 && echo "$$p" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-docker lint format clean clean-venv
+.PHONY: help setup demo test test-slow test-docker docs lint format clean clean-venv
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
@@ -45,6 +45,9 @@ test-slow: setup  ## run the tests that take minutes each
 test-docker: setup  ## build the container and run its demo in it (root, Debian's buildah and debootstrap, 30 GB)
 	$(BIN)/python -m pytest -s -m docker tests/test_docker_image.py $(ARGS)
 
+docs: setup  ## build the documentation into site/; a warning or a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: setup  ## check style with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,7 +57,7 @@ format: setup  ## repair style with ruff
 	$(BIN)/ruff format .
 
 clean:  ## remove caches and build leftovers (never data, work_dirs or .venv)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache
 	find configs mmdwnet tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-venv:  ## remove .venv, or that of STACK= (the built mmcv wheel stays in the cache of the account)
