@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,10 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.registry import MODELS
 from PIL import Image
 from torch import Tensor, nn
 
-from ..engine.config import load_config
-from ..engine.models import fill, read_weights
-from ..engine.preflight import check_backbone
+from ..engine.models import load_whole_model
 from ..errors import UserError
 
 RANDOM = 'none'  # in place of a checkpoint
@@ -61,53 +58,13 @@ def inspect(
     Raises:
         UserError: one of the three cannot be read, they do not fit one another, or there is no such device.
     """
-    place = _checked_device(device)
-    cfg = load_config(config, overrides)
-    model = _load_model(cfg, config, checkpoint, trust).eval().requires_grad_(False).to(place)
+    cfg, model = load_whole_model(
+        config, None if checkpoint == RANDOM else checkpoint, device, overrides, trust=trust
+    )
+    model.requires_grad_(False)
     images, shown = _see(cfg, config, model, image)
     name = Path(config).stem + (' with random weights' if checkpoint == RANDOM else '')
     return Inspected(name, model.backbone, images, shown)
-
-
-def _checked_device(device: str) -> torch.device:
-    try:
-        return torch.zeros(1, device=device).device
-    except (RuntimeError, AssertionError) as error:  # an unknown name; torch without CUDA asserts
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f'--device {device} cannot be used: {reason}; expected such as cpu or cuda') from error
-
-
-def _load_model(cfg: Config, config: str, checkpoint: str, trust: bool) -> nn.Module:
-    backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if 'type' not in backbone:
-        raise UserError(f'{config} has no model.backbone with a type: expected that of a whole model')
-    check_backbone(backbone)
-    weights = None if checkpoint == RANDOM else read_weights(checkpoint, trust)[0]
-    model_cfg = copy.deepcopy(cfg.model)
-    _drop_pretrained(model_cfg)
-    if cfg.get('data_preprocessor') is not None:  # mmengine's Runner looks beside the model too
-        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-    torch.manual_seed(0)
-    try:
-        model = MODELS.build(model_cfg)
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
-        raise UserError(f'{config}: its model cannot be built: {" ".join(str(error).split())}') from error
-    if weights is None:
-        model.init_weights()
-        return model
-    fill(model, weights, checkpoint)
-    return model
-
-
-def _drop_pretrained(node: Any) -> None:
-    """Take the `init_cfg` entries that load a checkpoint out of a config: another one is loaded, or none."""
-    if isinstance(node, dict):
-        if isinstance(node.get('init_cfg'), dict) and node['init_cfg'].get('type') == 'Pretrained':
-            del node['init_cfg']
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            _drop_pretrained(value)
 
 
 def _see(cfg: Config, config: str, model: nn.Module, image: str) -> tuple[Tensor, np.ndarray]:

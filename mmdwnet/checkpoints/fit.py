@@ -5,9 +5,24 @@ mmengine loads what fits and warns about the rest. This project's tools ask here
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 from ..backbones.state import describe_misfit, shape_change
+
+# where the parts of a model stand in its state dict that models of other tasks do not have
+PARTS = {
+    'segmentor': ('decode_head',),
+    'detector': ('rpn_head', 'roi_head', 'bbox_head', 'mask_head'),
+    'classifier': ('head',),
+}
+
+
+def kind_of(keys: Iterable[str]) -> str | None:
+    """Whether keys of a state dict are of a 'segmentor', 'detector' or 'classifier'; None if they do not say."""
+    first = {key.split('.')[0] for key in keys}
+    return next((kind for kind, parts in PARTS.items() if first.intersection(parts)), None)
 
 
 def check_fit(model: nn.Module, state_dict: dict[str, Tensor], transfer: bool = False) -> list[str]:
@@ -22,9 +37,17 @@ def check_fit(model: nn.Module, state_dict: dict[str, Tensor], transfer: bool = 
         With `transfer`, what those layers differ in; they are not loaded.
 
     Raises:
-        ValueError: entries are missing, unknown, or of another shape; one line with both sides.
+        ValueError: it is of a model for another task, or entries are missing, unknown, or of another shape; one
+            line with both sides.
     """
     ours = model.state_dict()
+    kind, wanted = kind_of(state_dict), kind_of(ours)
+    if kind and wanted and kind != wanted:
+        found = [part for part in PARTS[kind] if any(key.startswith(f'{part}.') for key in state_dict)]
+        raise ValueError(
+            f'it holds the weights of a {kind} ({", ".join(found)}), and {type(model).__name__} is a {wanted}: '
+            f'expected weights of a {wanted} of the same config, or the config of that {kind}'
+        )
     reshaped: list[str] = []
     try:
         left = model.load_state_dict(state_dict, strict=False)

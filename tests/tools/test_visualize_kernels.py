@@ -95,7 +95,7 @@ def test_mistakes_are_named_in_one_line(image, config, run_python, tmp_path):
         ((ROOT_CONFIG, 'none', str(tmp_path / 'missing.png')), 'missing.png cannot be read'),
         ((ROOT_CONFIG, str(tmp_path / 'other.pth'), str(image)), 'does not fit'),
         ((str(tmp_path / 'blind.py'), 'none', str(image)), 'no test_dataloader.dataset.pipeline'),
-        ((ROOT_CONFIG, 'none', str(image), 'none-such'), '--device none-such cannot be used'),
+        ((ROOT_CONFIG, 'none', str(image), 'none-such'), 'device none-such cannot be used'),
         ((ROOT_CONFIG, 'none', str(image), 'cpu', {'model.backbone.arch': 'large'}), "unknown arch 'large'"),
     ):
         with pytest.raises(UserError, match=words) as caught:
