@@ -167,16 +167,22 @@ class DWNet(BaseModule):
         if self.absolute_pos_embed is not None:
             x = x + _resized(self.absolute_pos_embed, x.shape[2:])
         outs = []
-        for i, stage in enumerate(self.stages):
-            x = stage.downsample(x)
-            for block in stage.blocks:
-                x = self._run_block(block, x)
+        for i in range(len(self.stages)):
+            x = self.run_stage(i, x)
             if i in self.out_indices:
                 out = self.get_submodule(self.out_norm_names[i])(x) if self.out_norm_names else x
                 # mmcv's RoIAlign (2.3.6) reads any memory as if it were contiguous, without a word: channels_last
                 # ends here, at the cost of a copy that is small beside the stage
                 outs.append(out.contiguous())
         return tuple(outs)
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Run one stage on the map of the one before it, or on the embedded patches; no output norm is applied."""
+        stage = self.stages[index]
+        x = stage.downsample(x)
+        for block in stage.blocks:
+            x = self._run_block(block, x)
+        return x
 
     def _run_block(self, block: Block, x: Tensor) -> Tensor:
         if not (self.with_cp and torch.is_grad_enabled()):
