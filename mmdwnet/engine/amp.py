@@ -97,7 +97,7 @@ class AmpOptimWrapper(AcceleratorAmpOptimWrapper):
         ValueError: a loss scale with bfloat16, or one that is neither 'dynamic', a number nor a dict.
     """
 
-    def __init__(self, dtype: str = AMP_DTYPES[0], loss_scale: str | float | dict | None = None, **kwargs):
+    def __init__(self, dtype: str = AMP_DTYPES[0], loss_scale: str | float | dict | None = None, **kwargs: Any):
         OptimWrapper.__init__(self, **kwargs)  # the parent's asks for an accelerator and a scaler
         self.device = get_device()
         check_amp_dtype(dtype, self.device)
@@ -182,17 +182,28 @@ class AmpTestHook(Hook):
         self.dtype = getattr(torch, dtype)
 
     def before_test(self, runner: Runner) -> None:
-        keep_in_float32(runner.model)
-        test_step = runner.model.test_step
+        autocast_test_step(runner.model, self.dtype, get_device())
 
-        def step(data: Any) -> Any:
-            with torch.autocast(get_device(), self.dtype):
-                results = test_step(data)
-            for result in results:
-                _results_in_float32(result)
-            return results
 
-        runner.model.test_step = step
+def autocast_test_step(model: nn.Module, dtype: torch.dtype, device: str) -> None:
+    """Have a model's `test_step` run in mixed precision from now on, with results in float32.
+
+    Args:
+        model: of mmpretrain, mmdet or mmseg.
+        dtype: torch.bfloat16 or torch.float16.
+        device: kind of device that it is on, such as 'cuda'.
+    """
+    keep_in_float32(model)
+    test_step = model.test_step
+
+    def step(data: Any) -> Any:
+        with torch.autocast(device, dtype):
+            results = test_step(data)
+        for result in results:
+            _results_in_float32(result)
+        return results
+
+    model.test_step = step
 
 
 def _results_in_float32(element: BaseDataElement) -> None:

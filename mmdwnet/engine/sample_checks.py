@@ -212,6 +212,29 @@ def parts_of(dataset: Dataset) -> Iterator[Dataset]:
         yield dataset
 
 
+def load_image(step: Any, results: dict, image: str) -> dict:
+    """Load an image by a step of a pipeline, to its end.
+
+    Args:
+        step: such as a LoadImageFromFile.
+        results: what the step takes.
+        image: the file.
+
+    Raises:
+        BadSample: it cannot be read.
+    """
+    try:
+        results = step(results)
+    except Exception as error:  # what a broken file makes of a decoder, and of what comes behind it
+        raise _bad(image_fault(image, undecodable(image) or said(error))) from error  # Pillow says more
+    if results is None:
+        raise _bad(image_fault(image, 'the loading step returned nothing'))
+    reason = cut_off(image)
+    if reason is not None:
+        raise _bad(image_fault(image, reason))
+    return results
+
+
 class CheckedStep:
     """A loading step of a pipeline, which raises `BadSample` for what it cannot load and for what does not fit.
 
@@ -239,15 +262,7 @@ class CheckedStep:
         return self._load_annotations(results, image, label_map)
 
     def _load_image(self, results: dict, image: str) -> dict:
-        try:
-            results = self.step(results)
-        except Exception as error:  # what a broken file makes of a decoder, and of what comes behind it
-            raise _bad(image_fault(image, undecodable(image) or said(error))) from error  # Pillow says more
-        if results is None:
-            raise _bad(image_fault(image, 'the loading step returned nothing'))
-        reason = cut_off(image)
-        if reason is not None:
-            raise _bad(image_fault(image, reason))
+        results = load_image(self.step, results, image)
         if results.get('instances') is not None and 'width' in results and 'ori_shape' in results:
             stated, (height, width) = (results['width'], results['height']), results['ori_shape'][:2]
             _refuse(size_fault(image, stated, (width, height)))

@@ -1,0 +1,144 @@
+"""What a person names as input: images, folders, globs and videos, as a list without doubles and without gaps."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...errors import UserError
+
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
+VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.gif')
+KINDS = 'an image (' + ', '.join(IMAGES) + ') or a video (' + ', '.join(VIDEOS) + ')'
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image or a video.
+
+    Args:
+        path: as it was given.
+        name: what is made from it is called so: a path without suffix, of no other source.
+        is_video: which of the two.
+    """
+
+    path: Path
+    name: str
+    is_video: bool
+
+
+@dataclass(frozen=True)
+class Video:
+    """What a video says of itself.
+
+    Args:
+        frames: how many; of some containers an estimate.
+        fps: frames a second.
+        width, height: of a frame.
+    """
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+
+
+def find_sources(given: Sequence[str]) -> tuple[list[Source], int]:
+    """Find the images and videos that a person has named.
+
+    Args:
+        given: files, folders (all images and videos at any depth) and globs (`**` for any depth).
+
+    Returns:
+        The sources, each file once, in the order given and by name within a folder or glob; and how many files of
+        other kinds, or hidden ones, lie in the folders beside them.
+
+    Raises:
+        UserError: there is no such file, it is of another kind, or a folder or glob has nothing in it.
+    """
+    found, others = [], 0
+    for text in given:
+        if Path(text).is_dir():
+            files = sorted(path for path in Path(text).rglob('*') if path.is_file())
+            fitting = [path for path in files if _is_source(path) and not path.name.startswith('.')]
+            others += len(files) - len(fitting)
+            if not fitting:
+                held = f'{len(files)} files of other kinds' if files else 'no file'
+                raise UserError(f'folder {text} has no image and no video, but {held}: expected {KINDS}')
+        elif Path(text).exists():
+            fitting = [Path(text)]
+            if not _is_source(fitting[0]):
+                raise UserError(f'{text} is neither an image nor a video by its name: expected {KINDS}')
+        else:
+            fitting = [Path(path) for path in sorted(glob.glob(text, recursive=True)) if _is_source(Path(path))]
+            if not fitting:
+                what = 'matches no image and no video' if glob.has_magic(text) else 'no such file or folder'
+                raise UserError(f'{text}: {what}; expected images, videos, folders or globs of them')
+        found += fitting
+    paths = list({os.path.abspath(path): path for path in reversed(found)}.values())[::-1]
+    return _named(paths), others
+
+
+def _is_source(path: Path) -> bool:
+    return path.suffix.lower() in IMAGES + VIDEOS
+
+
+def _named(paths: Sequence[Path]) -> list[Source]:
+    """Name files by their place below the deepest folder that holds all of them."""
+    places = [Path(os.path.abspath(path)) for path in paths]
+    top = Path(os.path.commonpath([place.parent for place in places]))
+    names = [place.relative_to(top) for place in places]
+    stems = Counter(name.with_suffix('') for name in names)
+    sources = []
+    for path, name in zip(paths, names, strict=True):
+        own = name.with_suffix('') if stems[name.with_suffix('')] == 1 else name  # a.jpg beside a.png
+        sources.append(Source(path, own.as_posix(), path.suffix.lower() in VIDEOS))
+    return sources
+
+
+def look_at(path: Path) -> Video:
+    """Open a video and decode its first frame.
+
+    Raises:
+        UserError: it cannot be read, or has no frame.
+    """
+    video = _opened(path)
+    there, frame = video.read()
+    count, fps = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
+    video.release()
+    if not there:
+        raise UserError(f'video {path} has no frame that can be decoded: expected one that a player shows')
+    height, width = frame.shape[:2]
+    # some streams state neither
+    return Video(max(int(count), 1), fps if 0 < fps < 1000 else 25.0, width, height)
+
+
+def frames_of(path: Path) -> Iterator[np.ndarray]:
+    """Decode the frames of a video, (H, W, 3), BGR."""
+    video = _opened(path)
+    try:
+        while True:
+            there, frame = video.read()
+            if not there:
+                return
+            yield frame
+    finally:
+        video.release()
+
+
+def _opened(path: Path) -> cv2.VideoCapture:
+    video = cv2.VideoCapture(str(path))
+    if not video.isOpened():
+        size = path.stat().st_size
+        raise UserError(
+            f'video {path} cannot be opened ({size} bytes): it is cut short, empty, or of a codec that this '
+            'OpenCV does not have'
+        )
+    return video
