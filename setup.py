@@ -20,7 +20,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
 
-CORE = ['onedl-mmengine>=0.10.12,<1.0', 'onedl-mmcv>=2.3.2,<2.4', 'torchvision']
+CORE = ['onedl-mmengine>=0.10.12,<1.0', 'onedl-mmcv>=2.3.2,<2.4', 'torchvision', 'jinja2']
 OPENCV = ['opencv-python<4.13', 'opencv-python-headless<4.13']  # imaug's bound
 CLS = [*CORE, 'onedl-mmpretrain>=1.3.2,<2.0']
 DET = [*CORE, *OPENCV, 'onedl-mmdetection>=3.5,<4.0']
@@ -32,8 +32,9 @@ OPENMMLAB = [  # the original packages, in place of the maintained builds; numpy
 ONNX = ['onnx', 'onnxscript', 'onnxruntime']  # what tools/model_converters/export_onnx.py needs
 DOCS = ['mkdocs', 'mkdocs-material', 'mkdocstrings-python']  # what `make docs` needs
 # what the stock scripts of docs/stock-extras.md need; mmseg's calls grad-cam as before 1.5, and the two
-# distributions of mmpretrain name an argument of t-SNE as before and since scikit-learn 1.5: 1.5 and 1.6 take both
-VIS = ['grad-cam>=1.4.8,<1.5', 'scikit-learn>=1.5,<1.7', 'seaborn']
+# distributions of mmpretrain name an argument of t-SNE as before and since scikit-learn 1.5: 1.5 and 1.6 take both;
+# mmpretrain's browse_dataset.py calls a private function of matplotlib, which 3.11 has changed
+VIS = ['grad-cam>=1.4.8,<1.5', 'matplotlib<3.11', 'scikit-learn>=1.5,<1.7', 'seaborn']
 TEST = [*ONNX, *DOCS, *VIS, 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm', 'torchmetrics']
 
 
@@ -96,7 +97,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmdwnet', 'mmdwnet.*']),
-    package_data={'mmdwnet.analysis': ['published.yml']},
+    package_data={'mmdwnet.analysis': ['published.yml'], 'mmdwnet.analysis.run_report': ['templates/*']},
     install_requires=['torch>=2.1'],
     extras_require={
         'cls': CLS,
