@@ -40,6 +40,7 @@ HOOKS = Registry(
         'mmdwnet.engine.mean_losses',
         'mmdwnet.engine.nonfinite',
         'mmdwnet.engine.preemption',
+        'mmdwnet.engine.run_report_hook',
     ],
 )
 

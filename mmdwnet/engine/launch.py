@@ -17,6 +17,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..analysis.run_report.facts import Difference, differences
 from ..checkpoints import register_loaders
 from ..errors import Preempted, UserError
 from .amp import AMP_DTYPES, add_amp_test, set_amp
@@ -26,6 +27,7 @@ from .config import DATALOADERS, load_config, task_of
 from .distributed import leave_process_group, prepare_cpu_run, rank_and_world_size
 from .exact_resume import make_resumable
 from .preflight import check_config
+from .run_report_hook import keep_scalars, reported
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -139,12 +141,14 @@ def train(args: argparse.Namespace) -> None:
     if args.no_persistent_workers:
         _set_in_dataloaders(cfg, 'persistent_workers', False)
     bad = check_config(cfg, 'train', args.max_bad_samples)
+    changes = _changes(args.config, cfg)
     make_resumable(cfg)
     skip_bad_samples(cfg, args.max_bad_samples, bad)
     runner = _build_runner(cfg)
     with bad_samples_in_one_line():
         try:
-            runner.train()
+            with reported(runner, args.config, changes):
+                runner.train()
         except (UserError, Preempted):  # raised on all processes alike
             leave_process_group()
             raise
@@ -167,11 +171,12 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     if args.show_dir and Path(args.show_dir).is_file():
         raise UserError(f'--show-dir {args.show_dir} is a file: expected a folder')
     check_config(cfg, 'test')
-    skip_bad_samples(cfg)
     if args.tta:
         _augment(cfg, task)
     if args.amp or args.amp_dtype:
         add_amp_test(cfg, args.amp_dtype)
+    changes = _changes(args.config, cfg)
+    skip_bad_samples(cfg)
     if args.show or args.show_dir:
         _draw(cfg, task, args)
     if args.out and args.out_item == 'pred' and task == 'seg':
@@ -181,7 +186,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     runner = _build_runner(cfg)
     if args.out and args.out_item == 'pred' and task != 'seg':
         runner.test_evaluator.metrics.append(_dump_metric(task, args.out))
-    with bad_samples_in_one_line():
+    with bad_samples_in_one_line(), reported(runner, args.config, changes):
         metrics = runner.test()
     is_first = runner.rank == 0
     del runner  # which would hold on to the process group
@@ -212,7 +217,13 @@ def _set_in_dataloaders(cfg: Config, key: str, value: bool) -> None:
             cfg[name][key] = value
 
 
+def _changes(path: str, cfg: Config) -> list[Difference]:
+    """What the command line has changed in a config."""
+    return differences(Config.fromfile(path).to_dict(), cfg.to_dict())
+
+
 def _build_runner(cfg: Config) -> Runner:
+    keep_scalars(cfg)
     prepare_cpu_run(cfg, cfg.launcher)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
@@ -257,7 +268,7 @@ def _draw(cfg: Config, task: str, args: argparse.Namespace) -> None:
 
 def _augment(cfg: Config, task: str) -> None:
     """Wrap model and pipeline for test-time augmentation: the config's own, or a horizontal flip."""
-    if task == 'det' and 'mask_head' in (cfg.model.get('roi_head') or {}):
+    if task == 'det' and (cfg.model.get('roi_head') or {}).get('mask_head'):
         raise UserError('--tta: mmdet merges the boxes of augmented images but not masks: test without --tta')
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(
