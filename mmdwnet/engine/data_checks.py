@@ -163,7 +163,7 @@ def _check_instances(model: dict, dataset: dict, name: str, report: Report) -> i
     file, folder = root / dataset.get('ann_file', ''), root / prefix.get('img', '')
     if not file.is_file():
         raise UserError(f'{name}: annotation file {file} not found: expected COCO instance JSON')
-    masks = 'mask_head' in (model.get('roi_head') or {})
+    masks = bool((model.get('roi_head') or {}).get('mask_head'))
     try:
         coco = json.loads(file.read_bytes())
         images = {image['id']: (image['file_name'], image['width'], image['height']) for image in coco['images']}
@@ -236,13 +236,13 @@ def _header_fault(image: Path, stated: tuple[int, int]) -> Fault | None:
 
 
 def _check_label_maps(model: dict, dataset: dict, name: str, report: Report) -> int:
-    """ADE20K layout: a label map of the same size for every image, and the classes of the heads."""
-    if dataset.get('ann_file'):
-        return 0
+    """ADE20K layout: a label map of the size of every image, and the classes of the heads; or a list of images."""
     root, prefix = Path(dataset.get('data_root') or ''), dataset.get('data_prefix') or {}
     img_suffix, map_suffix = (_option(dataset, key, name) for key in ('img_suffix', 'seg_map_suffix'))
     image_folder, map_folder = root / prefix.get('img_path', ''), root / prefix.get('seg_map_path', '')
     images, maps = _stems(image_folder, img_suffix, name), _stems(map_folder, map_suffix, name)
+    if dataset.get('ann_file'):
+        images = _listed_stems(root / dataset['ann_file'], images, image_folder, img_suffix, name)
     if not images:
         there = sorted({path.suffix for path in image_folder.rglob('*') if path.is_file()})
         raise UserError(
@@ -266,6 +266,18 @@ def _check_label_maps(model: dict, dataset: dict, name: str, report: Report) -> 
         for where, expected in _num_classes(model.get(part) or {}, f'model.{part}'):
             _compare_classes(name, classes, where, expected)
     return len(images)
+
+
+def _listed_stems(file: Path, there: set[str], folder: Path, suffix: str, name: str) -> set[str]:
+    """A list file of mmseg: an image a line, without its suffix."""
+    if not file.is_file():
+        raise UserError(f'{name}: ann_file {file} not found: expected a list of images, without their suffix')
+    stems = {line.strip() for line in file.read_text(encoding='utf-8').splitlines() if line.strip()}
+    missing = sorted(stems - there)
+    if missing or not stems:
+        what = f'{missing[0]}{suffix}, which is not in {folder}' if missing else 'nothing'
+        raise UserError(f'{name}: {file} lists {what}: expected images of that folder, without their suffix')
+    return stems
 
 
 def _label_map_fault(image: Path, file: Path, classes: int, shifted: bool) -> Fault | None:

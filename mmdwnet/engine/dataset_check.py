@@ -28,6 +28,7 @@ from .data_checks import check_dataloader, check_evaluator
 from .sample_checks import TWICE, BadSample, CheckedStep, Fault, check_loading, fault_of, said
 
 SPLITS = tuple(name.removesuffix('_dataloader') for name in DATALOADERS)
+SHARED_NAMES = 'file names are those of several images'
 Progress = Callable[[str, int, int], object]
 
 
@@ -180,7 +181,7 @@ def _look_for_repetitions(report: SplitReport, seen: Counter, labels: dict[str, 
     names = Counter(os.path.basename(image) for image in seen)
     shared = [name for name, times in names.items() if times > 1]
     if shared:
-        report.remarks.append(f'{len(shared)} file names are those of several images: {listed(shared)}')
+        report.remarks.append(f'{len(shared)} {SHARED_NAMES}: {listed(shared)}')
 
 
 def _what_mmdet_leaves_out(dataset: Dataset) -> Iterator[str]:

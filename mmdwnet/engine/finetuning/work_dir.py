@@ -1,0 +1,109 @@
+"""The work directory of a fine-tuning: what is written there before the training, and what a second start finds.
+
+WORK_DIR/config/<name>.py   the config, and beside it the lists of a split that was made
+WORK_DIR/                   what tools/train.py and tools/test.py leave: checkpoints, logs, report.html
+WORK_DIR/metrics.json       of the best checkpoint; it is written last, so a run that has it is finished
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ...checkpoints.writing import write_atomically
+from ...errors import UserError, listed
+from .choosing import Choices
+from .own_data import OwnData
+from .splitting import write_lists
+from .writing import CLASSES_FILE, classes_text, config_text
+
+METRICS = 'metrics.json'
+
+
+def default_work_dir(folder: str) -> Path:
+    """Where a fine-tuning goes that is told nothing else."""
+    return Path('work_dirs', f'finetune_{_plain(Path(folder).expanduser().resolve().name)}')
+
+
+def check_work_dir(folder: Path) -> None:
+    """Refuse a folder with a finished run, or with something else.
+
+    Raises:
+        UserError: it is one of these.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f'--work-dir {folder} is a file: expected a folder')
+    if (folder / METRICS).is_file():
+        raise UserError(f'{folder} has a finished run: give another --work-dir, or move it away to train anew')
+    if folder.is_dir() and any(folder.iterdir()) and existing_config(folder) is None:
+        raise UserError(f'{folder} has files that are not of a fine-tuning: give another --work-dir')
+
+
+def existing_config(folder: Path) -> Path | None:
+    """The config that an earlier start has written.
+
+    Raises:
+        UserError: there are several.
+    """
+    found = sorted((folder / 'config').glob('*.py'))
+    if len(found) > 1:
+        names = listed([file.name for file in found])
+        raise UserError(f'{folder / "config"} has several configs, {names}: leave one, or give another --work-dir')
+    return found[0] if found else None
+
+
+def place_config(folder: Path, data: OwnData, choices: Choices, asked: bool) -> tuple[Path, bool]:
+    """Write the config and what belongs to it, or take the one that is there.
+
+    Args:
+        folder: the work directory.
+        data: with a val split.
+        choices: for it.
+        asked: whether the command line has options that shape a config.
+
+    Returns:
+        The config, and whether it was there and says something else than this would write.
+
+    Raises:
+        UserError: the one that is there says something else, and options asked for another.
+    """
+    text, existing = config_text(data, choices), existing_config(folder)
+    if existing is not None:
+        if existing.read_text(encoding='utf-8') == text:
+            return existing, False
+        if asked:
+            raise UserError(
+                f'{existing} is of other options, of other data, or edited: give another --work-dir, or leave the '
+                'options out to use it as it stands'
+            )
+        return existing, True
+    target = folder / 'config'
+    target.mkdir(parents=True, exist_ok=True)
+    write_lists(data, target)
+    names = classes_text(data)
+    if names is not None:
+        write_atomically(target / CLASSES_FILE, lambda partial: partial.write_text(names, encoding='utf-8'))
+    config = (
+        target / f'{choices.model}_{data.task}_{_plain(data.root.name)}.py'
+    )  # last, for it says that all is there
+    write_atomically(config, lambda partial: partial.write_text(text, encoding='utf-8'))
+    return config, False
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The checkpoint that validated best; the last one where none did better than nothing.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(folder.glob('best_*.pth'), key=lambda file: file.stat().st_mtime_ns)
+    if found:
+        return found[-1]
+    last = folder / 'last_checkpoint'
+    if not last.is_file():
+        raise UserError(f'{folder} has no checkpoint: expected one of the training; see {folder / "train.log"}')
+    return Path(last.read_text().strip())
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'[^\w.-]+', '-', name).strip('-.') or 'data'

@@ -1,0 +1,448 @@
+"""Folders as people have them: recognised or refused in one line, split, and made into a config that loads."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from own_folders import class_folders, coco, coco_folder, image, label_map, label_maps
+from PIL import Image
+
+from mmdwnet.engine.config import datasets_of, load_config
+from mmdwnet.engine.dataset_check import check_dataset, splits_of
+from mmdwnet.engine.finetuning.choosing import choose
+from mmdwnet.engine.finetuning.own_data import Sample
+from mmdwnet.engine.finetuning.recognising import recognise
+from mmdwnet.engine.finetuning.splitting import split_off, with_val_split
+from mmdwnet.engine.finetuning.work_dir import check_work_dir, place_config
+from mmdwnet.errors import UserError
+
+FRUITS = [(7, 'fig'), (3, 'date')]  # ids with gaps, and not in order
+
+
+def counts(data):
+    return {name: len(split.samples) for name, split in data.splits.items()}
+
+
+# --- Recognising ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('val', ['val', 'valid', 'validation', 'Val'])
+def test_class_folders_with_a_split(tmp_path, val):
+    folders = {f'{split}/{name}': 3 for split in ('train', val, 'test') for name in ('red fox', 'owl')}
+    data = recognise(class_folders(tmp_path, folders))
+    assert (data.task, data.classes) == ('cls', ('owl', 'red fox'))
+    assert counts(data) == dict(train=6, val=6, test=6)
+    assert data.splits['val'].images == val
+    assert data.splits['train'].samples[-1] == Sample('red fox/2.png', (1,))
+
+
+def test_class_folders_without_a_split_and_deeper_images(tmp_path):
+    class_folders(tmp_path, {'owl': 2, 'fox/2019/may': 3, '.cache': 1})
+    data = recognise(tmp_path)
+    assert (data.classes, counts(data)) == (('fox', 'owl'), dict(train=5))
+    assert data.splits['train'].samples[0].image == 'fox/2019/may/0.png'
+
+
+def test_test_images_without_labels_are_left_out(tmp_path):
+    class_folders(tmp_path, {'train/owl': 2, 'train/fox': 2, 'test': 4})
+    data = recognise(tmp_path)
+    assert counts(data) == dict(train=4)
+    assert 'test' in data.remarks[0]
+
+
+def coco_layouts():
+    """File and folder of images for train and val, as COCO, Roboflow and others have them."""
+    yield (
+        'coco',
+        ('annotations/instances_train2017.json', 'train2017'),
+        ('annotations/instances_val2017.json', 'val2017'),
+    )
+    yield 'roboflow', ('train/_annotations.coco.json', 'train'), ('valid/_annotations.coco.json', 'valid')
+    yield 'images', ('annotations/train.json', 'images'), ('annotations/val.json', 'images')
+    yield 'folders of images', ('train.json', 'images/train'), ('val.json', 'images/val')
+
+
+@pytest.mark.parametrize('layout', list(coco_layouts()), ids=lambda layout: layout[0])
+def test_coco_with_a_split(tmp_path, layout):
+    for (file, images), names in zip(layout[1:], (['a.png', 'b.png'], ['c.png']), strict=True):
+        coco_folder(tmp_path, file, images, coco(names, FRUITS))
+    data = recognise(tmp_path)
+    assert (data.task, data.masks, counts(data)) == ('det', True, dict(train=2, val=1))
+    assert [split.images for split in data.splits.values()] == [images for _, images in layout[1:]]
+    assert [split.annotations for split in data.splits.values()] == [file for file, _ in layout[1:]]
+
+
+@pytest.mark.parametrize(
+    ('file', 'images', 'prefix'),
+    [
+        ('annotations.json', 'images', ''),
+        ('data.json', '', 'photos/'),
+        ('instances_default.json', '', ''),
+    ],
+)
+def test_coco_in_one_file(tmp_path, file, images, prefix):
+    coco_folder(tmp_path, file, images, coco([f'{prefix}{i}.png' for i in range(6)], FRUITS))
+    (tmp_path / 'captions.json').write_text('{"info": "no instances"}')
+    data = recognise(tmp_path)
+    assert counts(data) == dict(train=6)
+    assert data.splits['train'].images == images
+
+
+def test_classes_are_in_the_order_of_the_file_as_mmdet_numbers_them(tmp_path):
+    coco_folder(tmp_path, 'a.json', 'images', coco(['a.png', 'b.png'], [*FRUITS, (0, 'supercategory')][:2]))
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['categories'].append(dict(id=0, name='fruits'))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    data = recognise(tmp_path)
+    assert data.classes == ('fig', 'date')
+    assert 'fruits' in data.remarks[0]
+
+
+@pytest.mark.parametrize(('without', 'remark'), [(4, None), (1, '1 of 4 annotations have no mask')])
+def test_boxes_where_not_all_have_masks(tmp_path, without, remark):
+    content = coco(['a.png', 'b.png'], FRUITS)
+    for annotation in content['annotations'][:without]:
+        annotation['segmentation'] = []
+    data = recognise(coco_folder(tmp_path, 'a.json', 'images', content))
+    assert data.masks is False
+    assert (remark is None and not data.remarks) or remark in data.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ('images', 'maps', 'end'),
+    [
+        ('images/{}', 'annotations/{}', '.png'),
+        ('images/{}', 'labels/{}', '.png'),
+        ('{}/images', '{}/masks', '.png'),
+        ('images/{}', 'masks/{}', '_mask.png'),
+    ],
+)
+def test_label_maps_with_a_split(tmp_path, images, maps, end):
+    for split, number in (('train', 3), ('val', 2)):
+        label_maps(tmp_path, images.format(split), maps.format(split), number, (0, 1, 2, 255), end)
+    data = recognise(tmp_path)
+    assert (data.task, counts(data), data.suffixes) == ('seg', dict(train=3, val=2), ('.jpg', end))
+    assert data.classes == ('class_0', 'class_1', 'class_2')
+    assert data.splits['val'].samples[0] == Sample('p0.jpg', (0, 1, 2))
+
+
+def test_label_maps_of_ade20k_and_of_the_mini_dataset(tmp_path, mini_root):
+    data = recognise(mini_root / 'ade')
+    assert counts(data) == dict(train=20, val=10)
+    assert data.splits['train'].images == 'images/training'
+
+
+@pytest.mark.parametrize(('values', 'shifted'), [((0, 1, 2), False), ((0, 1, 3), True)])
+def test_names_of_label_maps_and_maps_that_count_from_one(tmp_path, values, shifted):
+    label_maps(tmp_path, 'images', 'labels', 4, values)
+    (tmp_path / 'classes.txt').write_text('wall\nfloor\ntree\n')
+    data = recognise(tmp_path)
+    assert (data.classes, data.zero_is_no_class) == (('wall', 'floor', 'tree'), shifted)
+    assert data.splits['train'].samples[0].labels == ((0, 2) if shifted else values)
+
+
+def test_palette_pngs_are_read_by_their_numbers(tmp_path):
+    label_maps(tmp_path, 'images', 'labels', 2)
+    for file in (tmp_path / 'labels').iterdir():
+        with Image.open(file) as grey:
+            numbers = grey.copy()
+        numbers.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
+        assert numbers.mode == 'P'
+        numbers.save(file)
+    assert recognise(tmp_path).classes == ('class_0', 'class_1', 'class_2')
+
+
+def test_a_folder_that_can_be_read_in_two_ways_asks_for_the_task(tmp_path):
+    class_folders(tmp_path, {'train/owl': 2, 'train/fox': 2})
+    coco_folder(tmp_path, 'a.json', 'train', coco(['owl/0.png'], FRUITS))
+    with pytest.raises(
+        UserError, match='in several ways: say --task cls to classify images, --task det to detect'
+    ):
+        recognise(tmp_path)
+    assert recognise(tmp_path, 'cls').task == 'cls'
+    assert recognise(tmp_path, 'det').task == 'det'
+
+
+# --- Bad input: a folder and the line that names what is wrong -------------------------------------
+
+
+def write_json(root, change):
+    content = coco(['a.png', 'b.png'], FRUITS)
+    change(content)
+    for entry in coco(['a.png', 'b.png'], FRUITS)['images']:
+        image(root / 'images' / entry['file_name'])
+    (root / 'a.json').write_text(json.dumps(content))
+
+
+def rgb_masks(root):
+    label_maps(root, 'images', 'masks', 2)
+    colours = np.zeros((32, 40, 3), np.uint8)
+    colours[:16] = 128, 0, 0
+    Image.fromarray(colours).save(root / 'masks/p0.png')
+
+
+def two_map_folders(root):
+    label_maps(root, 'images', 'masks', 2)
+    label_maps(root, 'images', 'labels', 2)
+
+
+def missing_map(root):
+    label_maps(root, 'images', 'masks', 3)
+    (root / 'masks/p1.png').unlink()
+
+
+def names_of_fewer_classes(root):
+    label_maps(root, 'images', 'masks', 3, (0, 1, 9))
+    (root / 'classes.txt').write_text('a\nb\n')
+
+
+def two_kinds_of_images(root):
+    label_maps(root, 'images', 'masks', 3)
+    image(root / 'images/x.png')
+
+
+def several_jsons(root):
+    for name in ('first', 'second'):
+        coco_folder(root, f'{name}.json', 'images', coco(['a.png'], FRUITS))
+
+
+def other_categories(root):
+    coco_folder(root, 'train.json', 'images', coco(['a.png'], FRUITS))
+    coco_folder(root, 'val.json', 'images', coco(['a.png'], FRUITS[::-1]))
+
+
+BAD = {
+    'nothing': (
+        lambda root: None,
+        'nothing in it: expected a folder of images per class, .* or COCO JSON, .* or label',
+    ),
+    'text': (lambda root: (root / 'notes.txt').write_text('x'), '1 .txt file'),
+    'images alone': (lambda root: image(root / 'train/a.png'), r'train/ \(1 .png file\)'),
+    'yolo': (
+        lambda root: (image(root / 'images/a.png'), (root / 'labels').mkdir(), (root / 'labels/a.txt').touch()),
+        r'images/ \(1 .png file\), labels/ \(1 .txt file\)',
+    ),
+    'one class': (lambda root: class_folders(root, {'owl': 3}), 'the one class owl: expected two or more'),
+    'class without images': (
+        lambda root: class_folders(root, {'owl': 3, 'fox': 0, 'cat': 1}),
+        'class folder .*fox has no image',
+    ),
+    'other classes in val': (
+        lambda root: class_folders(root, {'train/owl': 1, 'train/fox': 1, 'val/owl': 1}),
+        'val has no folder fox, unlike .*train: expected the same classes',
+    ),
+    'missing images': (
+        lambda root: write_json(root, lambda c: c['images'][1].update(file_name='gone.png')),
+        'lists 2 images, of which 1 are not in .*images .first: gone.png',
+    ),
+    'broken JSON': (lambda root: (root / 'a.json').write_text('{'), 'cannot be read as JSON'),
+    'JSON of something else': (lambda root: (root / 'a.json').write_text('{}'), 'no JSON with images'),
+    'no area': (
+        lambda root: write_json(root, lambda c: c['annotations'][2].pop('area')),
+        'annotation 7 has no area: expected id, image_id',
+    ),
+    'no annotations': (lambda root: write_json(root, lambda c: c['annotations'].clear()), 'has no annotation'),
+    'two of a name': (
+        lambda root: write_json(root, lambda c: c['categories'].append(dict(id=9, name='fig'))),
+        'two categories called fig',
+    ),
+    'unknown category': (
+        lambda root: write_json(root, lambda c: c['annotations'][0].update(category_id=99)),
+        'annotations of a category 99',
+    ),
+    'several JSONs': (several_jsons, 'has first.json, second.json: expected one file, or one with train and one'),
+    'other categories': (other_categories, 'they have other ids or another order'),
+    'RGB masks': (rgb_masks, r'masks/p0.png has 2 colours \(RGB\): expected a grey or palette PNG'),
+    'several folders of maps': (two_map_folders, 'several folders of label maps, labels, masks: expected one'),
+    'an image without a map': (missing_map, r'1 of 3 images in .* have no label map \*.png .*first: p1.jpg'),
+    'masks of 0 and 255': (
+        lambda root: label_maps(root, 'images', 'masks', 3, (0, 255)),
+        'the one class 0 beside 255, which is ignored; if it is a class, write it as 1',
+    ),
+    'more values than names': (names_of_fewer_classes, 'names 2 classes, but the label maps have the value 9'),
+    'two kinds of images': (two_kinds_of_images, r'several types, .jpg, .png: mmseg reads one'),
+}
+
+
+@pytest.mark.parametrize('case', BAD)
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path, case):
+    make, line = BAD[case]
+    make(tmp_path)
+    with pytest.raises(UserError, match=line) as error:
+        recognise(tmp_path)
+    assert '\n' not in str(error.value)
+
+
+def test_a_folder_that_is_none_and_a_task_that_does_not_fit(tmp_path):
+    with pytest.raises(UserError, match='gone is no folder'):
+        recognise(tmp_path / 'gone')
+    class_folders(tmp_path, {'owl': 2, 'fox': 2})
+    with pytest.raises(UserError, match=r'has fox/ \(2 .png files\), owl/ .*: expected COCO JSON, as'):
+        recognise(tmp_path, 'det')
+
+
+# --- Splitting ------------------------------------------------------------------------------------
+
+
+def names(samples):
+    return {sample.image for sample in samples}
+
+
+def test_split_is_stratified_disjoint_and_the_same_in_any_order():
+    samples = [Sample(f'{label}/{i}.png', (label,)) for label, n in enumerate((50, 10, 2, 1)) for i in range(n)]
+    train, val = split_off(samples)
+    per_class = [sum(label in sample.labels for sample in val) for label in range(4)]
+    assert per_class == [10, 2, 1, 0]  # a class of one image is trained on
+    assert names(train) | names(val) == names(samples)
+    assert not names(train) & names(val)
+    shuffled = random.Random(0).sample(samples, len(samples))
+    assert names(split_off(shuffled)[1]) == names(val)
+
+
+def test_split_of_images_with_several_classes_and_with_none():
+    draw = random.Random(1)
+    samples = [Sample(f'{i}.png', tuple(sorted(draw.sample(range(6), draw.randrange(4))))) for i in range(200)]
+    train, val = split_off(samples)
+    for label in range(6):
+        both = [sum(label in sample.labels for sample in part) for part in (train, val)]
+        assert both[1] / sum(both) == pytest.approx(0.2, abs=0.05)
+    assert 30 <= len(val) <= 50
+    assert any(not sample.labels for sample in val)
+
+
+def test_a_single_image_cannot_be_split(tmp_path):
+    data = recognise(label_maps(tmp_path, 'images', 'labels', 1))
+    with pytest.raises(UserError, match='one image to train on and none to validate with'):
+        with_val_split(data)
+
+
+# --- The config -----------------------------------------------------------------------------------
+
+
+def cls_data(root):
+    return class_folders(root, {'owl': 10, 'red fox': 5})
+
+
+def det_data(root):
+    return coco_folder(root, 'a.json', 'images', coco([f'{i}.png' for i in range(10)], FRUITS))
+
+
+def boxes_data(root):
+    return coco_folder(root, 'a.json', 'images', coco([f'{i}.png' for i in range(10)], FRUITS, masks=False))
+
+
+def seg_data(root):
+    return label_maps(root, 'images', 'labels', 10)
+
+
+MAKERS = {'cls': cls_data, 'det': det_data, 'boxes': boxes_data, 'seg': seg_data}
+
+
+def written(tmp_path, make, **asked):
+    """Make data, and its config as the tool does."""
+    data = with_val_split(recognise(make(tmp_path / 'data')))
+    config, edited = place_config(tmp_path / 'work', data, choose(data, **asked), bool(asked))
+    assert not edited
+    return data, config
+
+
+@pytest.mark.parametrize('kind', MAKERS)
+def test_config_is_short_loads_and_its_data_are_well(tmp_path, kind):
+    before = sorted((tmp_path / 'data').rglob('*'))
+    data, config = written(tmp_path, MAKERS[kind])
+    text = config.read_text()
+    assert len(text.splitlines()) <= 60 and max(map(len, text.splitlines())) <= 150
+    cfg = load_config(str(config))
+    reports = check_dataset(cfg, splits_of(cfg, 'all'))
+    assert [report.clean for report in reports] == [True, True], [report.problems for report in reports]
+    assert reports[0].images + reports[1].images == (15 if kind == 'cls' else 10)
+    assert not set(reports[0].names) & set(reports[1].names)
+    assert reports[0].classes == data.classes
+    assert not before or before == sorted((tmp_path / 'data').rglob('*'))  # only read
+    assert cfg.train_cfg.val_interval >= 1
+    mask_head = kind == 'det' and cfg.model.roi_head.mask_head
+    assert bool(mask_head) == (kind == 'det')
+
+
+@pytest.mark.parametrize('kind', MAKERS)
+def test_config_follows_the_options_that_people_override(tmp_path, kind):
+    _, config = written(tmp_path, MAKERS[kind])
+    length = 'max_iters' if kind == 'seg' else 'max_epochs'
+    cfg = load_config(str(config), {length: 3, 'data_root': str(tmp_path / 'data'), 'num_classes': 9})
+    assert cfg.train_cfg[length] == 3
+    assert cfg.param_scheduler[1].T_max == cfg.param_scheduler[1].end == 3
+    head = dict(cls='head', seg='decode_head').get(kind)
+    assert (cfg.model[head] if head else cfg.model.roi_head.bbox_head).num_classes == 9
+
+
+def test_many_classes_stand_in_a_file_beside_the_config(tmp_path):
+    many = class_folders(
+        tmp_path / 'data', {f'train/{i:02}': 1 for i in range(25)} | {f'val/{i:02}': 1 for i in range(25)}
+    )
+    data = recognise(many)
+    config, _ = place_config(tmp_path / 'work', data, choose(data), False)
+    assert len(config.read_text().splitlines()) < 45
+    (dataset,) = datasets_of(load_config(str(config)).val_dataloader)
+    assert tuple(dataset.metainfo.classes) == data.classes
+
+
+def test_model_and_weights_are_as_asked_for(tmp_path):
+    data = with_val_split(recognise(seg_data(tmp_path / 'data')))
+    chosen = choose(data, 'dynamic-dwnet-base', str(tmp_path / 'w.pth'), 7)
+    config, _ = place_config(tmp_path / 'work', data, chosen, True)
+    cfg = load_config(str(config))
+    assert (cfg.model.backbone.arch, cfg.model.backbone.mixer) == ('base', 'DynamicDepthwiseConv')
+    assert cfg.model.decode_head.in_channels == [128, 256, 512, 1024]
+    assert cfg.model.auxiliary_head.in_channels == 512
+    assert cfg.model.backbone.init_cfg.checkpoint == str(tmp_path / 'w.pth')
+    assert cfg.train_cfg.max_iters == 7
+    assert choose(data, weights='w.pth').model == 'dwnet-tiny'
+    assert choose(data).model == 'dwnet-nano'
+    with pytest.raises(UserError, match='dwnet-tiny'):
+        choose(data, 'dwnet-tyni')
+
+
+def test_sizes_follow_the_images(tmp_path):
+    small = recognise(class_folders(tmp_path / 'small', {'a': 3, 'b': 3}, (20, 20)))
+    large = recognise(class_folders(tmp_path / 'large', {'a': 3, 'b': 3}, (300, 200)))
+    assert (choose(small).scale, choose(large).scale, choose(large, weights='w').scale) == (64, 128, 192)
+    assert choose(small).batch_size == 2
+    (tmp_path / 'large/a/0.png').write_bytes(b'broken')  # the check names it later
+    assert choose(recognise(tmp_path / 'large')).scale == 128
+
+
+# --- The work directory -----------------------------------------------------------------------------
+
+
+def test_second_start_takes_the_config_that_is_there(tmp_path):
+    data, config = written(tmp_path, cls_data)
+    work, chosen = tmp_path / 'work', choose(data)
+    assert place_config(work, data, chosen, False) == (config, False)
+    config.write_text(config.read_text().replace('lr=', 'lr=0.5 * '))
+    assert place_config(work, data, chosen, False) == (config, True)
+    assert 'lr=0.5 * ' in config.read_text()
+    with pytest.raises(UserError, match='of other options, of other data, or edited'):
+        place_config(work, data, chosen, True)
+
+
+def test_finished_runs_and_foreign_folders_are_left_alone(tmp_path):
+    check_work_dir(tmp_path / 'new')
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/thesis.tex').touch()
+    with pytest.raises(UserError, match='not of a fine-tuning'):
+        check_work_dir(tmp_path / 'mine')
+    written(tmp_path, cls_data)
+    check_work_dir(tmp_path / 'work')
+    (tmp_path / 'work/metrics.json').write_text('{}')
+    with pytest.raises(UserError, match='has a finished run: give another --work-dir'):
+        check_work_dir(tmp_path / 'work')
+
+
+def test_label_maps_of_another_size_are_found_by_the_check(tmp_path):
+    data = seg_data(tmp_path / 'data')
+    label_map(data / 'labels/p3.png', (0, 1, 2), (20, 16))
+    data, config = written(tmp_path, lambda _: data)
+    cfg = load_config(str(config))
+    faults = [fault for report in check_dataset(cfg, ['train', 'val']) for fault in report.faults.values()]
+    assert [fault.kind for fault in faults] == ['label map of another size']
