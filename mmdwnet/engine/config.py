@@ -59,7 +59,7 @@ VARIABLES = (
     ('dataset_type', 'type', DATALOADERS),
     ('metainfo', 'metainfo', DATALOADERS),
     ('img_suffix', 'img_suffix', DATALOADERS),
-    ('scale', 'scale', DATALOADERS),
+    ('scale', 'scale', (*DATALOADERS, 'tta_pipeline')),
     ('crop_size', 'crop_size', DATALOADERS),
     ('crop_size', 'size', ('model',)),
     ('num_classes', 'num_classes', ('model', 'data_preprocessor')),

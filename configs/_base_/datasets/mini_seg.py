@@ -35,6 +35,18 @@ test_pipeline = [
     dict(type='LoadAnnotations', _scope_='mmseg', reduce_zero_label=True),
     dict(type='PackSegInputs', _scope_='mmseg'),
 ]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', _scope_='mmseg', scale=scale, keep_ratio=True),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='RandomFlip', _scope_='mmseg', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+            [dict(type='LoadAnnotations', _scope_='mmseg', reduce_zero_label=True)],
+            [dict(type='PackSegInputs', _scope_='mmseg')],
+        ],
+    ),
+]
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
