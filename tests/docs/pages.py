@@ -15,7 +15,6 @@ RUN = ('bash', 'python')
 KINDS = ('needs', 'tested by', 'takes')
 COMMENT = re.compile(r'<!-- (?P<kind>[^:]+): (?P<value>.+) -->')
 FENCE = re.compile(r'(?P<indent> *)(?P<ticks>`{3,})(?P<language>\w*)\s*')
-SEPARATORS = {'|', '||', '&&', ';', '&'}
 
 
 @dataclass(frozen=True)
@@ -65,20 +64,19 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def commands_of(code):
-    """The commands of a bash block, each a list of words; comments, line breaks and redirections are gone."""
-    lexer = shlex.shlex(code.replace('\\\n', ' ').replace('\n', ' ; '), posix=True, punctuation_chars=';&|')
-    lexer.whitespace_split = True
-    lexer.commenters = ''
-    commands, skip = [[]], False
-    for word in lexer:
-        if word in SEPARATORS or set(word) <= set(';&|'):
-            skip = False
-            commands.append([])
-        elif skip or word.startswith('#'):
-            skip = True
-        else:
-            commands[-1].append(word)
-    return [command for command in commands if command]
+    """The commands of a bash block, each a list of words, without comments."""
+    for line in code.replace('\\\n', ' ').splitlines():
+        lexer = shlex.shlex(re.sub(r'(^|\s)#.*', '', line), posix=True, punctuation_chars=';&|')
+        lexer.whitespace_split = True
+        try:
+            words = list(lexer)
+        except ValueError:  # a quotation that goes on in the next line
+            words = line.split()
+        while words:
+            end = next((i for i, word in enumerate(words) if set(word) <= set(';&|')), len(words))
+            if words[:end]:
+                yield words[:end]
+            words = words[end + 1 :]
 
 
 def prose_of(page):
