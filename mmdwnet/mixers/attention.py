@@ -145,7 +145,7 @@ class GlobalAttention(QkvAttention, SequenceMixer):
         self.position = RelativePosition(self.heads, map_size) if relative_position else None
 
     def mix_sequence(self, values: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
-        q, k = (self._split(part) for part in source.chunk(2, -1))  # (B, heads, T + N, d)
+        q, k = [self._split(part) for part in source.chunk(2, -1)]  # (B, heads, T + N, d)
         v = self._split(values)
         if self.position is None:
             mixed = attend(q, k, v, self.activation)
@@ -202,7 +202,7 @@ class WindowAttention(QkvAttention):
 
     def mix(self, values: Tensor, source: Tensor) -> Tensor:
         windows = Windows(tuple(values.shape[2:]), self.window_size, self.shift)
-        q, k = (self._split(part) for part in windows.cut(source).chunk(2, -1))  # (B, windows, heads, K * K, d)
+        q, k = [self._split(part) for part in windows.cut(source).chunk(2, -1)]  # (B, windows, heads, K * K, d)
         v = self._split(windows.cut(values))
         bias = None if self.position is None else self.position((self.window_size, self.window_size))
         allowed = windows.neighbours(values.device)
@@ -212,7 +212,7 @@ class WindowAttention(QkvAttention):
             fold = 1  # windows are a part of the heads, for each has a mask of its own, the same for all images
             allowed = allowed.repeat_interleave(self.heads, 0)  # (windows * heads, K * K, K * K)
             bias = None if bias is None else bias.repeat(q.shape[1], 1, 1)
-        q, k, v = (part.flatten(fold, fold + 1) for part in (q, k, v))
+        q, k, v = [part.flatten(fold, fold + 1) for part in (q, k, v)]
         mixed = attend(q, k, v, self.activation, bias, allowed)
         mixed = mixed.unflatten(fold, (-1, self.heads) if fold else (values.shape[0], -1))
         return windows.join(mixed.transpose(2, 3).flatten(3))

@@ -68,7 +68,7 @@ class NeighbourhoodAttention(TokenMixer):
     def mix(self, values: Tensor, source: Tensor) -> Tensor:
         height, width = values.shape[2:]
         q, k = self._at_least_a_kernel(source).chunk(2, 1)
-        q, k, v = (self._by_head(part) for part in (q, k, self._at_least_a_kernel(values)))
+        q, k, v = [self._by_head(part) for part in (q, k, self._at_least_a_kernel(values))]
         mixed = neighbourhood_attention(q, k, v, self.kernel_size, self.rpb, self.impl)
         mixed = mixed.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)  # (B, C, H, W), channels_last
         return mixed[:, :, :height, :width]
@@ -81,5 +81,5 @@ class NeighbourhoodAttention(TokenMixer):
         return x.unflatten(1, (self.heads, -1)).permute(0, 1, 3, 4, 2)
 
     def _at_least_a_kernel(self, x: Tensor) -> Tensor:
-        bottom, right = (max(self.kernel_size - side, 0) for side in x.shape[2:])
+        bottom, right = [max(self.kernel_size - side, 0) for side in x.shape[2:]]
         return F.pad(x, (0, right, 0, bottom)) if bottom or right else x

@@ -67,7 +67,7 @@ class Windows:
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad a (B, C, H, W) map with zeros at the right and the bottom to multiples of `multiple`."""
     # not `-side % multiple`: with free sizes, torch.compile (2.11) has no such modulo of negative numbers
-    bottom, right = ((side + multiple - 1) // multiple * multiple - side for side in x.shape[2:])
+    bottom, right = [(side + multiple - 1) // multiple * multiple - side for side in x.shape[2:]]
     return F.pad(x, (0, right, 0, bottom)) if right or bottom else x
 
 

@@ -25,7 +25,8 @@ Weigh = Callable[[Tensor, Tensor, int, int, int, Tensor], None]
 
 def sum_dtype(x: Tensor) -> torch.dtype:
     """What sums over x are computed in: float32, or float64 for float64."""
-    return torch.promote_types(x.dtype, torch.float32)
+    # not torch.promote_types, which torch.compile of 2.1 does not know
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def generator_dtype(x: Tensor) -> torch.dtype:

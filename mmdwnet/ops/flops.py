@@ -7,6 +7,7 @@ gradients too). `mmdwnet.analysis.op_counts` hands the same formulas to mmengine
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 
 from .library import OPS
@@ -14,8 +15,12 @@ from .pointwise import FUSED
 
 try:
     from torch.utils.flop_counter import flop_registry, register_flop_formula
-except ImportError:  # torch 2.1 counts registered operations of its own only
-    register_flop_formula = None
+except ImportError:  # torch 2.1 has the table alone, of formulas that take shapes
+    from torch.utils.flop_counter import flop_mapping as flop_registry
+
+    def register_flop_formula(op):
+        return partial(flop_registry.__setitem__, op)
+
 
 Shape = Sequence[int]
 
@@ -62,17 +67,16 @@ def _fused(x: Shape, weight: Shape, *args, out_shape: Shape, **kw) -> int:
     return 2 * prod(out_shape) * prod(weight[1:])
 
 
-if register_flop_formula is not None:
-    if FUSED is not None and FUSED not in flop_registry:  # torch's own op, which it counts as nothing
-        register_flop_formula(FUSED)(_fused)
-    for _op, _formula in {
-        OPS.depthwise_conv2d: _static,
-        OPS.depthwise_conv2d_backward: _static_backward,
-        OPS.dynamic_depthwise_conv2d: _static,
-        OPS.dynamic_depthwise_conv2d_backward: _static_backward,
-        OPS.inhomogeneous_depthwise_conv2d: _inhomogeneous,
-        OPS.inhomogeneous_depthwise_conv2d_backward: _inhomogeneous_backward,
-        OPS.generated_depthwise_conv2d: _generated,
-        OPS.generated_depthwise_conv2d_backward: _generated_backward,
-    }.items():
-        register_flop_formula(_op)(_formula)
+if FUSED is not None and FUSED not in flop_registry:  # torch's own op, which it counts as nothing
+    register_flop_formula(FUSED)(_fused)
+for _op, _formula in {
+    OPS.depthwise_conv2d: _static,
+    OPS.depthwise_conv2d_backward: _static_backward,
+    OPS.dynamic_depthwise_conv2d: _static,
+    OPS.dynamic_depthwise_conv2d_backward: _static_backward,
+    OPS.inhomogeneous_depthwise_conv2d: _inhomogeneous,
+    OPS.inhomogeneous_depthwise_conv2d_backward: _inhomogeneous_backward,
+    OPS.generated_depthwise_conv2d: _generated,
+    OPS.generated_depthwise_conv2d_backward: _generated_backward,
+}.items():
+    register_flop_formula(_op)(_formula)

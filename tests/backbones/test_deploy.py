@@ -7,6 +7,7 @@ import torch
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch_features import needs_export
 
 from mmdwnet import DWNet
 from mmdwnet.backbones import dwnet
@@ -144,19 +145,22 @@ def test_a_large_batch_is_worked_through_in_parts(mixer, monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def exported(net, x):
+    batch = torch.export.Dim('batch', min=2)
+    return torch.export.export(net, (x,), dynamic_shapes=({0: batch},)).module()
+
+
 @every_mixer
-def test_a_traced_net_takes_any_batch(mixer, monkeypatch):
+@pytest.mark.parametrize('record', [torch.jit.trace, pytest.param(exported, marks=needs_export)])
+def test_a_traced_net_takes_any_batch(mixer, record, monkeypatch):
     """One that was traced with a batch of several parts, too."""
     monkeypatch.setattr(dwnet, 'PIXELS_AT_ONCE', 2 * 40 * 36)
     net = trained(mixer).switch_to_deploy()
     with torch.no_grad():
-        traced = torch.jit.trace(net, images(40, 36, batch=5))
-        batch = torch.export.Dim('batch', min=2)
-        exported = torch.export.export(net, (images(40, 36, batch=5),), dynamic_shapes=({0: batch},)).module()
+        recorded = record(net, images(40, 36, batch=5))
         for size in (2, 3, 7):
             x = images(40, 36, batch=size)
-            torch.testing.assert_close(traced(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(exported(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(recorded(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
 
 
 @every_mixer

@@ -10,16 +10,13 @@ from mmengine.config import ConfigDict
 from mmengine.runner import runner as runner_module
 from mmengine.structures import BaseDataElement
 from torch import nn
+from torch_features import needs_cpu_float16_autocast
 
 from mmdwnet.engine.amp import AmpOptimWrapper, AmpTestHook, check_amp_dtype, keep_in_float32, set_amp
 from mmdwnet.errors import UserError
 
 MIXERS = ['DepthwiseConv', 'DynamicDepthwiseConv', dict(type='InhomogeneousDynamicDepthwiseConv', groups=4)]
-has_cpu_float16 = hasattr(torch.amp, 'GradScaler')
-needs_cpu_float16 = pytest.mark.skipif(
-    not has_cpu_float16, reason='torch before 2.3 has no float16 autocast on a CPU'
-)
-DTYPES = ['bfloat16', pytest.param('float16', marks=needs_cpu_float16)]
+DTYPES = ['bfloat16', pytest.param('float16', marks=needs_cpu_float16_autocast)]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +38,7 @@ class TestConfig:
         assert wrapper.cast_dtype == torch.bfloat16
         assert not wrapper.loss_scaler.is_enabled()
 
-    @needs_cpu_float16
+    @needs_cpu_float16_autocast
     def test_float16_is_scaled(self):
         cfg = ConfigDict(type='AmpOptimWrapper', loss_scale=512.0)
         set_amp(cfg, 'float16')
@@ -60,7 +57,7 @@ class TestConfig:
         with pytest.raises(ValueError, match="loss_scale='dynamic' with bfloat16"):
             wrapper_of(loss_scale='dynamic')
 
-    @needs_cpu_float16
+    @needs_cpu_float16_autocast
     def test_an_unknown_loss_scale_is_refused(self):
         with pytest.raises(ValueError, match="loss_scale='static': expected 'dynamic', a number or a dict"):
             wrapper_of(dtype='float16', loss_scale='static')
@@ -109,7 +106,7 @@ class TestTraining:
         assert not torch.equal(losses['half'], losses['full'])
         torch.testing.assert_close(losses['half'], losses['full'], rtol=0.05, atol=0)
 
-    @needs_cpu_float16
+    @needs_cpu_float16_autocast
     @pytest.mark.parametrize('first', ['float32', 'bfloat16', 'float16'])
     @pytest.mark.parametrize('second', ['float32', 'bfloat16', 'float16'])
     def test_a_run_resumes_in_another_precision(self, first, second, tmp_path):
@@ -123,7 +120,7 @@ class TestTraining:
         steps = {int(v) for k, v in end_of(runner).items() if k.startswith('optimizer') and k.endswith('step')}
         assert runner.iter == 4 and max(steps) > 2
 
-    @needs_cpu_float16
+    @needs_cpu_float16_autocast
     def test_the_loss_scale_is_resumed(self):
         wrapper = wrapper_of(dtype='float16', loss_scale=dict(init_scale=8.0))
         wrapper.loss_scaler.scale(torch.ones(()))
@@ -133,7 +130,9 @@ class TestTraining:
 
 
 class TestFloat32:
-    @pytest.mark.parametrize('dtype', [torch.bfloat16, pytest.param(torch.float16, marks=needs_cpu_float16)])
+    @pytest.mark.parametrize(
+        'dtype', [torch.bfloat16, pytest.param(torch.float16, marks=needs_cpu_float16_autocast)]
+    )
     def test_losses_and_what_boxes_are_made_of(self, dtype):
         seen = {}
 
@@ -226,7 +225,7 @@ def test_a_detector_trains_and_tests_in_bfloat16(mini_root, run_python, tmp_path
     assert not torch.equal(boxes, boxes.bfloat16().float())
 
 
-@needs_cpu_float16
+@needs_cpu_float16_autocast
 def test_float16_by_command_line(mini_root, run_python, tmp_path):
     config, few = 'configs/mini/dwnet-nano_cls_mini.py', options(mini_root / 'imagenet')
     arguments = [config, '--amp-dtype', 'float16', '--work-dir', tmp_path]

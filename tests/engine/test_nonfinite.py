@@ -8,12 +8,14 @@ from guarded_runs import batches, end_of, runner_of
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 from mmengine.runner import runner as runner_module
+from torch_features import needs_cpu_float16_autocast
 
 from mmdwnet.errors import UserError
 
 BFLOAT16 = dict(type='mmdwnet.AmpOptimWrapper')
 FLOAT16 = dict(type='mmdwnet.AmpOptimWrapper', dtype='float16')
 WRAPPERS = {'float32': {}, 'bfloat16': BFLOAT16, 'float16': FLOAT16}
+EVERY_PRECISION = ['float32', 'bfloat16', pytest.param('float16', marks=needs_cpu_float16_autocast)]
 LOOPS = {'epochs': dict(by_epoch=True, max_epochs=1), 'iterations': dict(by_epoch=False, max_iters=4)}
 # what is wrong with a batch, and what the log names
 FIRST = {
@@ -22,10 +24,6 @@ FIRST = {
     'statistics': 'the forward pass is not finite, first in the buffer side.running_var',
     'gradient': 'the gradient is not finite, first in the gradient of head.weight',
 }
-has_cpu_float16 = hasattr(torch.amp, 'GradScaler')
-needs_cpu_float16 = pytest.mark.skipif(
-    not has_cpu_float16, reason='torch before 2.3 has no float16 autocast on a CPU'
-)
 
 
 @pytest.fixture(autouse=True)
@@ -59,10 +57,8 @@ def test_a_bad_batch_leaves_no_trace(wrong, tmp_path):
     assert 'skipped' not in log_of(without)
 
 
-@pytest.mark.parametrize('wrapper', WRAPPERS)
+@pytest.mark.parametrize('wrapper', EVERY_PRECISION)
 def test_a_run_without_bad_batches_is_as_without_a_guard(wrapper, tmp_path):
-    if wrapper == 'float16' and not has_cpu_float16:
-        pytest.skip('torch before 2.3 has no float16 autocast on a CPU')
     ends = []
     for guard in ({}, None):
         settings = dict(wrapper=dict(WRAPPERS[wrapper], accumulative_counts=2), guard=guard)
@@ -71,11 +67,9 @@ def test_a_run_without_bad_batches_is_as_without_a_guard(wrapper, tmp_path):
 
 
 @pytest.mark.parametrize('loop', LOOPS)
-@pytest.mark.parametrize('wrapper', WRAPPERS)
+@pytest.mark.parametrize('wrapper', EVERY_PRECISION)
 @pytest.mark.parametrize('mixer', ['DepthwiseConv', 'DynamicDepthwiseConv'])
 def test_in_every_precision_and_loop(mixer, wrapper, loop, tmp_path):
-    if wrapper == 'float16' and not has_cpu_float16:
-        pytest.skip('torch before 2.3 has no float16 autocast on a CPU')
     settings = dict(mixer=mixer, wrapper=dict(WRAPPERS[wrapper], clip_grad=None), train_cfg=LOOPS[loop])
     runner = train(batches('', '', 'image', ''), tmp_path / 'with', **settings)
     if loop == 'iterations':
@@ -165,7 +159,7 @@ def test_only_recent_steps_count(window, stops, tmp_path):
         runner.train()
 
 
-@needs_cpu_float16
+@needs_cpu_float16_autocast
 def test_a_loss_scale_on_its_way_down_is_no_failure(tmp_path):
     scale = dict(init_scale=2.0**40, backoff_factor=2.0**-10)
     wrapper = dict(FLOAT16, loss_scale=scale)
@@ -177,7 +171,7 @@ def test_a_loss_scale_on_its_way_down_is_no_failure(tmp_path):
     assert steps and steps <= {1, 2, 3, 4}
 
 
-@needs_cpu_float16
+@needs_cpu_float16_autocast
 @pytest.mark.parametrize('scale', [2.0**40, dict(init_scale=1.0)], ids=['fixed', 'at 1'])
 def test_a_loss_scale_that_cannot_help_is_one(scale, tmp_path):
     wrong = ['', 'large gradient'] if isinstance(scale, dict) else ['', '']

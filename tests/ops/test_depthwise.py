@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch_features import HALF_DTYPES
 
 from mmdwnet.ops import dynamic_depthwise_conv2d, inhomogeneous_depthwise_conv2d
 
@@ -88,7 +89,7 @@ def test_a_bias_of_the_wrong_length_is_named():
         dynamic_depthwise_conv2d(torch.zeros(2, 4, 5, 5), torch.zeros(2, 4, 3, 3), torch.zeros(8))
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', HALF_DTYPES)
 def test_the_dtype_stays_and_must_be_one(dtype):
     x, weight = torch.randn(2, 4, 5, 6, dtype=dtype), torch.randn(2, 2, 3, 3, 5, 6, dtype=dtype)
     assert inhomogeneous_depthwise_conv2d(x, weight).dtype == dtype

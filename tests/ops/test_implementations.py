@@ -3,6 +3,7 @@
 import pytest
 import torch
 from op_cases import OPS, assert_equal, function, results, tensors
+from torch_features import HALF_DTYPES
 
 from mmdwnet.ops import available_impls, flat_maps, generated_depthwise_conv2d
 from mmdwnet.ops.implementations import find
@@ -105,7 +106,7 @@ def test_any_memory_layout(op, layout):
             assert got[2].stride() == arguments[1].stride()
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', HALF_DTYPES)
 @pytest.mark.parametrize('op', OPS)
 def test_half_precision_is_as_good_as_its_rounding(op, dtype):
     """Against float64 on the rounded arguments.
@@ -123,7 +124,7 @@ def test_half_precision_is_as_good_as_its_rounding(op, dtype):
         assert_equal(got, expected, 8e-3 if dtype == torch.bfloat16 else 1e-3)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', HALF_DTYPES)
 @pytest.mark.parametrize('impl', ['reference', 'tiled'])
 @pytest.mark.parametrize('op', OPS)
 def test_autocast_is_that_of_a_convolution(op, impl, dtype):

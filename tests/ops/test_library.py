@@ -5,6 +5,7 @@ import torch
 from mmengine.analysis import FlopAnalyzer
 from op_cases import NAMES, OPS, tensors
 from torch import nn
+from torch_features import needs_opcheck
 
 import mmdwnet
 from mmdwnet import ops
@@ -27,6 +28,7 @@ def library_call(op, layout=torch.contiguous_format):
     return getattr(LIBRARY, NAMES[op]), [*arguments, *sizes, 'tiled']
 
 
+@needs_opcheck
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('op', OPS)
 def test_opcheck(op, layout):
@@ -34,6 +36,7 @@ def test_opcheck(op, layout):
     torch.library.opcheck(run.default, arguments)
 
 
+@needs_opcheck
 @pytest.mark.parametrize('op', OPS)
 def test_opcheck_of_the_gradients(op):
     run, arguments = library_call(op)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch_features import HALF_DTYPES
 
 from mmdwnet.analysis.complexity import count
 from mmdwnet.ops import neighbourhood, neighbourhood_attention, neighbourhood_strips
@@ -88,7 +89,7 @@ def test_the_memory_of_the_arguments_does_not_matter():
         torch.testing.assert_close(ours, theirs, **EXACT)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', HALF_DTYPES)
 def test_half_precision(dtype):
     """Errors of one rounding, of the last place of the largest value, and not of sums that were rounded."""
     inputs, cotangent = arguments((9, 11), 7, dtype=dtype)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch_features import HALF_DTYPES
 
-from mmdwnet.ops import pointwise, pointwise_linear, pointwise_mlp
+from mmdwnet.ops import linear_of_few_rows, pointwise, pointwise_linear, pointwise_mlp
 
 # float32: other orders of some ten products, another erf. Half precision: the rounding of the hidden map, twice
 TOLERANCES = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
@@ -31,7 +32,7 @@ def assert_close(out, expected):
     torch.testing.assert_close(out.double(), expected.double(), rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize('dtype', TOLERANCES)
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, *HALF_DTYPES])
 @pytest.mark.parametrize('with_bias', [True, False])
 def test_a_linear(with_bias, dtype):
     x, weight, bias, *_ = inputs(dtype)
@@ -41,8 +42,34 @@ def test_a_linear(with_bias, dtype):
     assert_close(out, plain_linear(x.double(), weight.double(), None if bias is None else bias.double()))
 
 
+@pytest.mark.parametrize('rows', [0, 1, 8])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, *HALF_DTYPES])
+def test_a_linear_of_few_rows_and_its_gradients(dtype, rows):
+    gen = torch.Generator().manual_seed(0)
+    shapes = ((rows, 12), (490, 12), (490,), (rows, 490))
+    *inputs, cotangent = (torch.randn(shape, generator=gen, dtype=torch.float64).to(dtype) for shape in shapes)
+    results = []
+    for linear in (linear_of_few_rows, F.linear):
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        out = linear(*leaves)
+        out.backward(cotangent)
+        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    assert results[0][0].is_contiguous()
+    for ours, expected in zip(*results, strict=True):
+        if expected.numel():
+            assert_close(ours, expected)
+
+
+def test_a_linear_of_few_rows_under_autocast():
+    x, weight, bias = torch.randn(3, 12), torch.randn(490, 12), torch.randn(490)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = linear_of_few_rows(x, weight, bias)
+    assert out.dtype == torch.bfloat16
+    assert_close(out, F.linear(x, weight, bias))
+
+
 @pytest.mark.parametrize('elements', [1, 11 * 8, 10**6])
-@pytest.mark.parametrize('dtype', TOLERANCES)
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, *HALF_DTYPES])
 def test_an_mlp_in_pieces_of_any_size_and_in_training(dtype, elements, monkeypatch):
     monkeypatch.setattr(pointwise, 'HIDDEN_ELEMENTS', elements)
     arguments = inputs(dtype)

@@ -1,0 +1,28 @@
+"""What not every torch has, as reasons to skip: the original OpenMMLab packages run on torch 2.1.
+
+Tests of it are marked with one of these. Each is looked for, not inferred from a version.
+"""
+
+import pytest
+import torch
+
+
+def _computes_in_float16():
+    try:
+        torch.ones(1, 1, 1, 1, dtype=torch.float16).matmul(torch.ones(1, 1, 1, 1, dtype=torch.float16))
+        torch.nn.functional.conv2d(*[torch.ones(1, 1, 1, 1, dtype=torch.float16)] * 2)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _needs(what, there):
+    return pytest.mark.skipif(not there, reason=f'torch {torch.__version__} has no {what}')
+
+
+needs_cpu_float16 = _needs('float16 convolutions on a CPU', _computes_in_float16())
+needs_cpu_float16_autocast = _needs('float16 autocast on a CPU', hasattr(torch.amp, 'GradScaler'))
+needs_opcheck = _needs('torch.library.opcheck', hasattr(torch.library, 'opcheck'))
+needs_export = _needs('torch.export with free sizes', hasattr(torch.export, 'Dim'))
+
+HALF_DTYPES = [torch.bfloat16, pytest.param(torch.float16, marks=needs_cpu_float16)]
