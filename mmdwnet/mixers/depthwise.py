@@ -27,6 +27,7 @@ from ..ops import (
     generated_depthwise_conv2d,
     inhomogeneous_depthwise_conv2d,
     is_plain,
+    linear_of_few_rows,
 )
 from ..registry import MODELS
 from .base import TokenMixer
@@ -195,7 +196,7 @@ class _DynamicAggregation(nn.Module):
         if not is_plain(self.expand, nn.Conv2d):  # an adapter in its place, or a hook: it wants to be called
             return self.expand(hidden[:, :, None, None]).flatten(1)
         # as a product of matrices: a convolution of one position goes through these large weights slowly
-        return F.linear(hidden, self.expand.weight.flatten(1), self.expand.bias)
+        return linear_of_few_rows(hidden, self.expand.weight.flatten(1), self.expand.bias)
 
     def _check_batch(self, x: Tensor) -> None:
         if not (isinstance(self.bn, _BatchNorm) and self.bn.training and x.shape[0] == 1):

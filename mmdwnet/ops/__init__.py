@@ -14,7 +14,7 @@ from .depthwise import (
 from .implementations import available_impls, check_impl
 from .library import autocast_off
 from .neighbourhood import neighbourhood_attention
-from .pointwise import is_plain, pointwise_linear, pointwise_mlp
+from .pointwise import is_plain, linear_of_few_rows, pointwise_linear, pointwise_mlp
 
 __all__ = [
     'autocast_off',
@@ -25,6 +25,7 @@ __all__ = [
     'generated_depthwise_conv2d',
     'inhomogeneous_depthwise_conv2d',
     'is_plain',
+    'linear_of_few_rows',
     'neighbourhood_attention',
     'pointwise_linear',
     'pointwise_mlp',
