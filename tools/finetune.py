@@ -4,6 +4,7 @@ It recognises class folders, COCO JSON, and images with label maps, with or with
 config, checks it and the data, trains, and tests the best checkpoint. Options: `python tools/finetune.py --help`.
 """
 
+import sys
 from pathlib import Path
 
 try:
@@ -17,4 +18,5 @@ except ImportError as error:  # what is missing, or of the wrong version, in one
 if __name__ == '__main__':
     args = finetune_parser().parse_args()
     root = Path(__file__).resolve().parents[1]
-    run_tool(lambda: finetune(args, root, Console()), args.verbose)
+    console = Console(file=sys.stdout)  # this one, also while what libraries print is dropped
+    run_tool(lambda: finetune(args, root, console), args.verbose)

@@ -2,7 +2,7 @@
 
 _base_ = './det.py'
 
-load_objects = dict(type='LoadAnnotations', with_bbox=True, _scope_='mmdet')
+load_objects = dict(_base_.load_objects, with_mask=False)
 load = [_base_.load_image, load_objects]
 val_evaluator = dict(metric=['bbox'])
 test_evaluator = val_evaluator

@@ -16,9 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ...checkpoints.reading import is_url
 from ...errors import UserError
 from ..bad_samples import budget, write_faults
+from ..checkpoint_checks import check_checkpoints
 from ..config import load_config, task_of
 from ..dataset_check import SHARED_NAMES, SplitReport, check_dataset, lines_of, splits_of
-from ..preflight import check_config
+from ..preflight import check_model, check_training
 from ..run_report_hook import PAGE
 from ..tool_runs import lines_of as lines_of_tool
 from ..tool_runs import train_with_progress
@@ -27,7 +28,7 @@ from .own_data import OwnData, counted
 from .recognising import TASKS, recognise
 from .results import classes_line, metrics_line
 from .splitting import with_val_split
-from .work_dir import METRICS, best_checkpoint, check_work_dir, default_work_dir, place_config
+from .work_dir import METRICS, TRAINING_LOG, best_checkpoint, check_work_dir, default_work_dir, place_config
 
 RANDOM = 'none'  # in place of weights
 INTERRUPTED = 130  # the status of a program that Ctrl-C ended
@@ -50,9 +51,7 @@ def finetune_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--epochs', type=int, help='length of the training, of a classifier or detector')
     parser.add_argument('--iters', type=int, help='length of the training, of a segmentor')
-    parser.add_argument(
-        '--work-dir', help='where all of it goes; default by the name of the data'
-    )
+    parser.add_argument('--work-dir', help='where all of it goes; default by the name of the data')
     parser.add_argument('--dry-run', action='store_true', help='write and check the config, and do not train')
     parser.add_argument('--verbose', action='store_true', help='show the traceback of an error')
     return parser
@@ -64,7 +63,7 @@ def finetune(args: argparse.Namespace, root: Path, console: Console) -> None:
     Args:
         args: of `finetune_parser`.
         root: the repository, whose tools train and test.
-        console: where progress and results go.
+        console: where progress and results go, bound to a file of its own.
 
     Raises:
         UserError: the data, an option or the work directory cannot be used, or a step failed; one line.
@@ -88,8 +87,8 @@ def finetune(args: argparse.Namespace, root: Path, console: Console) -> None:
         _say(console, 'config', f'{config}, to be read and edited')
     with redirect_stdout(io.StringIO()):  # libraries print while they are imported
         cfg = load_config(str(config))
-    cfg.work_dir = str(work_dir)
-    _check(cfg, config, sum(len(split.samples) for split in data.splits.values()), console)
+        cfg.work_dir = str(work_dir)
+        _check(cfg, config, sum(len(split.samples) for split in data.splits.values()), console)
     if args.dry_run:
         _say(
             console, 'not trained', 'for --dry-run: the same command without it trains by the config as it stands'
@@ -107,7 +106,12 @@ def finetune(args: argparse.Namespace, root: Path, console: Console) -> None:
 def _weights(asked: str) -> str | None:
     if asked == RANDOM:
         return None
-    return asked if is_url(asked) else str(Path(asked).expanduser().resolve())
+    if is_url(asked):
+        return asked
+    file = Path(asked).expanduser().resolve()
+    if not file.is_file():
+        raise UserError(f'--weights {asked}: no such file; expected a checkpoint, or none for random weights')
+    return str(file)
 
 
 def _length(args: argparse.Namespace, task: str) -> int | None:
@@ -118,11 +122,14 @@ def _length(args: argparse.Namespace, task: str) -> int | None:
 
 
 def _check(cfg: Config, config: Path, images: int, console: Console) -> None:
-    """Look at every sample, and at all that the run needs.
+    """Check the model and its weights, and look at every sample.
 
     Raises:
         UserError: something is wrong that the run would not pass over.
     """
+    backbone = check_model(cfg, 'train')
+    check_training(cfg, world_size=1)
+    check_checkpoints(cfg, backbone, 'train')
     splits = splits_of(cfg, 'all')
     with _bar(console, 'check') as progress:
         workers = len(os.sched_getaffinity(0)) if images > ALONE else 0
@@ -135,7 +142,6 @@ def _check(cfg: Config, config: Path, images: int, console: Console) -> None:
     if problem:
         raise UserError(problem)
     _refuse(reports, faults, config)
-    check_config(cfg, 'train')
     _say(console, 'check', f'{counted(images, "image")} looked at, {counted(len(faults), "bad one")}')
 
 
@@ -159,7 +165,7 @@ def _train(root: Path, cfg: Config, config: Path, work_dir: Path, console: Conso
         _say(console, 'training', 'goes on from the last checkpoint')
         arguments.append('--resume')
     epochs = cfg.train_cfg.get('max_epochs', 1)
-    seconds = train_with_progress(root, arguments, epochs, work_dir / 'train.log', 'training', console)
+    seconds = train_with_progress(root, arguments, epochs, work_dir / TRAINING_LOG, 'training', console)
     _say(console, 'training', f'{seconds / 60:.1f} minutes')
 
 

@@ -7,6 +7,7 @@ WORK_DIR/metrics.json       of the best checkpoint; it is written last, so a run
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from .splitting import write_lists
 from .writing import CLASSES_FILE, classes_text, config_text
 
 METRICS = 'metrics.json'
+TRAINING_LOG = 'train.log'
+AS_WRITTEN = '.as_written'  # beside the config: its hash, which tells whether it was edited
 
 
 def default_work_dir(folder: str) -> Path:
@@ -69,25 +72,38 @@ def place_config(folder: Path, data: OwnData, choices: Choices, asked: bool) -> 
     """
     text, existing = config_text(data, choices), existing_config(folder)
     if existing is not None:
-        if existing.read_text(encoding='utf-8') == text:
+        found = existing.read_text(encoding='utf-8')
+        if found == text:
             return existing, False
-        if asked:
-            raise UserError(
-                f'{existing} is of other options, of other data, or edited: give another --work-dir, or leave the '
-                'options out to use it as it stands'
-            )
-        return existing, True
+        if _hash(found) != _hash_as_written(existing) or (folder / TRAINING_LOG).exists():
+            if asked:
+                raise UserError(
+                    f'{existing} is edited, or of other options or data: give another --work-dir, or leave the '
+                    'options out to use it as it stands'
+                )
+            return existing, True
+        existing.unlink()  # nobody has touched or used it
     target = folder / 'config'
     target.mkdir(parents=True, exist_ok=True)
     write_lists(data, target)
-    names = classes_text(data)
-    if names is not None:
-        write_atomically(target / CLASSES_FILE, lambda partial: partial.write_text(names, encoding='utf-8'))
-    config = (
-        target / f'{choices.model}_{data.task}_{_plain(data.root.name)}.py'
-    )  # last, for it says that all is there
-    write_atomically(config, lambda partial: partial.write_text(text, encoding='utf-8'))
+    config = target / f'{choices.model}_{data.task}_{_plain(data.root.name)}.py'
+    for file, content in (
+        (target / CLASSES_FILE, classes_text(data)),
+        (target / AS_WRITTEN, _hash(text)),
+        (config, text),  # last, for it says that all is there
+    ):
+        if content is not None:
+            write_atomically(file, lambda partial, content=content: partial.write_text(content, encoding='utf-8'))
     return config, False
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hash_as_written(config: Path) -> str | None:
+    file = config.parent / AS_WRITTEN
+    return file.read_text(encoding='utf-8') if file.is_file() else None
 
 
 def best_checkpoint(folder: Path) -> Path:
@@ -101,7 +117,7 @@ def best_checkpoint(folder: Path) -> Path:
         return found[-1]
     last = folder / 'last_checkpoint'
     if not last.is_file():
-        raise UserError(f'{folder} has no checkpoint: expected one of the training; see {folder / "train.log"}')
+        raise UserError(f'{folder} has no checkpoint: expected one of the training; see {folder / TRAINING_LOG}')
     return Path(last.read_text().strip())
 
 
