@@ -103,9 +103,7 @@ def confusion_chart(table: np.ndarray, classes: Sequence[str], what: str) -> Cha
             for i, j in np.ndindex(count, count):
                 if round(100 * parts[i, j]):
                     color = 'white' if parts[i, j] > 0.55 else '#20262c'
-                    axes.text(
-                        j, i, f'{100 * parts[i, j]:.0f}', ha='center', va='center', color=color, fontsize=8.5
-                    )
+                    axes.text(j, i, f'{100 * parts[i, j]:.0f}', color=color, **centred)
         names = [name if len(name) <= 14 else f'{name[:13]}…' for name in classes]
         if count <= 40:
             size = 9 if count <= NUMBERED else 7

@@ -1,4 +1,4 @@
-"""What a run has left in its work directory, also one that died: its sessions put together, nothing of it believed.
+"""What a run has left in its work directory, also one that died, put together.
 
 A run is one or more sessions, the time-stamped folders that mmengine makes: one for each start of a training, and
 one for each test. What a session was killed in the middle of may be half a line; what it had done beyond its last
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
@@ -97,10 +97,16 @@ class Session:
         return datetime.fromtimestamp(max(times, default=0), timezone.utc)
 
     @property
+    def first_step(self) -> int:
+        """The steps that came before it."""
+        found = None if 'first_step' in self.facts else RESUMED.search(self.log)
+        return int(found[2]) if found else int(self.facts.get('first_step', 0))
+
+    @property
     def last_step(self) -> int:
         """How far it is known to have come."""
         logged = [int(line['step']) for line in self.steps]
-        return max([*logged, int((self.ended or {}).get('step', 0)), int(self.facts.get('first_step', 0))])
+        return max([*logged, int((self.ended or {}).get('step', 0)), self.first_step])
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
@@ -179,7 +185,10 @@ class Run:
     @cached_property
     def steps(self) -> list[Scalars]:
         """What was logged of training; of what was done twice, the last."""
-        return _merged([session.steps for session in self.sessions], [s.facts for s in self.sessions])
+        merged: list[Scalars] = []
+        for session in self.sessions:
+            merged = [line for line in merged if line['step'] <= session.first_step] + session.steps
+        return merged
 
     @cached_property
     def evaluations(self) -> list[Scalars]:
@@ -291,16 +300,3 @@ def _lines(file: Path) -> Iterator[Scalars | None]:
             continue
         numbers = {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
         yield {'step': 0.0, **numbers}
-
-
-def _merged(parts: Sequence[list[Scalars]], facts: Sequence[dict[str, Any]]) -> list[Scalars]:
-    """The lines of sessions after one another, without what a later session did again."""
-    merged: list[Scalars] = []
-    for lines, known in zip(parts, facts, strict=True):
-        first = known.get('first_step')
-        if first is None:
-            first = lines[0]['step'] - 1 if lines else None
-        if first is not None:
-            merged = [line for line in merged if line['step'] <= first]
-        merged += lines
-    return merged

@@ -17,8 +17,9 @@ from ...version import __version__
 from .charts import confusion_chart
 from .collecting import Run, Session, collect
 from .per_class import ClassTable, class_table, confusions
-from .reading import best, last_metrics, main_metric, metric_names, pace, shown, speed_charts, training_charts
-from .records import SCORE, Evaluation, Picture
+from .reading import main_metric, metric_names, speed_charts, training_charts
+from .records import OVERLAP, SCORE, Evaluation, Picture
+from .summary import banner, metric_table, speed_rows, tiles
 
 TASK_NAMES = {'cls': 'Classification', 'det': 'Detection', 'seg': 'Segmentation', None: 'Run'}
 SECTIONS = {
@@ -36,6 +37,13 @@ SECTIONS = {
 OF_TRAINING = ('curves', 'speed')
 MOST_CLASSES = 100  # in the picture of a confusion matrix
 WIDE = dict(cls=150, det=430, seg=430)  # least pixels of a picture
+WRONG = dict(cls=0, det=0, seg=0.5)  # badness from which on a picture's words are red
+SIDES = dict(cls='', det='Truth on the left, prediction on the right.', seg='Image, truth and prediction.')
+WORST_NOTES = dict(
+    cls='Wrong, and the most confident ones first.',
+    det=f'Most objects missed or false, at a score of {SCORE} and an IoU of {OVERLAP}.',
+    seg='The lowest mean IoU over the classes of the image.',
+)
 
 
 def write_report(folder: Path, out: Path) -> Run:
@@ -68,6 +76,7 @@ def render(template: str, **values: Any) -> str:
 def contents(run: Run) -> dict[str, Any]:
     """Everything that the template `report.html` shows."""
     training, kind = bool(run.sessions), TASK_NAMES[run.task]
+    columns, rows = metric_table(run)
     return dict(
         title=f'{run.name}: report',
         run=run,
@@ -78,11 +87,12 @@ def contents(run: Run) -> dict[str, Any]:
         has_metric=main_metric(metric_names(run)) is not None,
         is_training=training,
         sections=[(key, name) for key, name in SECTIONS.items() if training or key not in OF_TRAINING],
-        **_metric_table(run),
+        metric_columns=columns,
+        metrics=rows,
         curves=training_charts(run),
         breaks=len(run.sessions) > 1,
         speed_charts=speed_charts(run),
-        speed_rows=_speed_rows(run),
+        speed_rows=speed_rows(run),
         **_evaluated(run.evaluation),
         recipe=run.facts.get('config') or 'its config',
         changes=run.facts.get('differences'),
@@ -97,132 +107,6 @@ def contents(run: Run) -> dict[str, Any]:
     )
 
 
-def banner(run: Run) -> dict[str, Any]:
-    """How the run ended: a title, what is known of it, and a tone."""
-    session, lines = run.last, []
-    what = 'training' if run.sessions else 'test'
-    state = session.state
-    reached = _reached(run)
-    when = session.last_sign.strftime('%Y-%m-%d %H:%M:%S UTC')
-    if state == 'finished':
-        return dict(tone='good', title=f'The {what} is through.', lines=[f'{reached} {when}.'.strip()])
-    if state == 'running':
-        return dict(
-            tone='open', title=f'The {what} goes on.', lines=[f'{reached} This page shows it as of {when}.']
-        )
-    if state == 'unknown':
-        title = f"How the {what} ended is not known: it was not started by this project's tools."
-        return dict(tone='open', title=title, lines=[reached] if reached else [])
-    lines.append(f'{reached} {"Ended" if session.ended else "Last sign of it"}: {when}.'.strip())
-    if state == 'died':
-        title = f'The {what} did not end: its process was killed, or its machine lost.'
-        log = session.folder / f'{session.folder.name}.log'
-        lines.append(
-            f'It could not say why; see the end of {log}, and whether the system ended it for its memory.'
-        )
-    else:
-        title = f'The {what} did not end: ' + (
-            'it gave way to a signal.' if state == 'preempted' else 'an error stopped it.'
-        )
-        lines.append((session.ended or {}).get('why', ''))
-    if run.sessions:
-        lines.append('The same command with --resume goes on from the last whole checkpoint.')
-    tone = 'open' if state == 'preempted' else 'bad'
-    return dict(tone=tone, title=title, lines=[line for line in lines if line])
-
-
-def _reached(run: Run) -> str:
-    """How far a training came, in a sentence."""
-    if not run.sessions:
-        return ''
-    step, last = run.last.last_step, run.facts.get('last_step')
-    text = f'iteration {step}' + (f' of {last}' if last else '')
-    epochs = run.facts.get('epochs')
-    if run.unit == 'epoch':
-        text += f', epoch {run.x_of(step):.4g}' + (f' of {epochs}' if epochs else '')
-    return f'It came to {text}.'
-
-
-def tiles(run: Run) -> list[dict[str, str]]:
-    """The numbers at the top."""
-    found = []
-    name = main_metric(metric_names(run))
-    if name:
-        top = best(run, name)
-        if name in run.test_metrics:
-            found.append((shown(name, run.test_metrics[name]), f'{name}, test'))
-        if top:
-            found.append((shown(name, top.value), f'{name}, best, {run.unit} {top.step}'))
-            found.append((shown(name, last_metrics(run).get(name)), f'{name}, last validation'))
-    speed = pace(run)
-    if speed and speed.images:
-        found.append((f'{speed.images:.3g}', 'images a second, training'))
-    if run.sessions:
-        seconds = sum((session.last_sign - session.started).total_seconds() for session in run.sessions)
-        found.append(
-            (
-                duration(max(seconds, 0)),
-                'of training' + (f', {len(run.sessions)} sessions' * (len(run.sessions) > 1)),
-            )
-        )
-    if run.facts.get('parameters'):
-        found.append((f'{run.facts["parameters"] / 1e6:.2f} M', 'parameters'))
-    memory = memory_of(run)
-    if memory:
-        found.append((memory[1], memory[0]))
-    return [dict(value=value, name=name) for value, name in found]
-
-
-def memory_of(run: Run) -> tuple[str, str] | None:
-    """Whose memory, and how much at most: of the GPU, or without one of the first process."""
-    speed = pace(run)
-    if speed and speed.memory:
-        return 'GPU memory at most', size(speed.memory * 2**20)
-    most = max((session.facts.get('peak_memory') or 0 for session in run.sessions or run.tests), default=0)
-    return ('memory of the process at most', size(most)) if most else None
-
-
-def _metric_table(run: Run) -> dict[str, Any]:
-    names, last, test = metric_names(run), last_metrics(run), run.test_metrics
-    columns = [
-        *(['last validation', 'best validation', f'at {run.unit}'] if last else []),
-        *(['test'] if test else []),
-    ]
-    rows = []
-    for name in names:
-        row, top = [name], best(run, name)
-        if last:
-            row += [
-                shown(name, last.get(name)),
-                shown(name, top.value if top else None),
-                str(top.step) if top else '–',
-            ]
-        rows.append(row + ([shown(name, test.get(name))] if test else []))
-    return dict(metrics=rows, metric_columns=columns)
-
-
-def _speed_rows(run: Run) -> list[tuple[str, str]]:
-    speed = pace(run)
-    if speed is None:
-        return []
-    rows = [('a step', duration(speed.step))]
-    share = speed.waiting / speed.step if speed.step else 0
-    rows.append(('of it waiting for data', f'{duration(speed.waiting)}, {share:.0%}'))
-    if speed.images:
-        rows.append(
-            (
-                'images a second',
-                f'{speed.images:.4g} on {run.facts["processes"]} process(es), {run.images_per_step} a step',
-            )
-        )
-    memory = memory_of(run)
-    if memory:
-        rows.append(memory)
-    own = sum(session.facts.get('seconds_of_report') or 0 for session in run.sessions)
-    rows.append(('what this report cost the run', f'{duration(own)}, without making the page'))
-    return rows
-
-
 def _evaluated(evaluation: Evaluation | None) -> dict[str, Any]:
     """Results of each class, and the pictures."""
     if evaluation is None:
@@ -234,15 +118,8 @@ def _evaluated(evaluation: Evaluation | None) -> dict[str, Any]:
     if table.confusion is not None and 1 < len(table.rows) <= MOST_CLASSES:
         what = 'pixels' if task == 'seg' else 'images'
         confusion = confusion_chart(table.confusion, [row.name for row in table.rows], what)
-    unit = 'epoch' if facts.get('by_epoch') else 'step'
-    place = f' after {unit} {facts[unit]}' if unit in facts else ''
-    what = dict(val=f'the validation{place}', test='the test')[facts['phase']]
-    notes = dict(
-        cls='The most confident ones first.',
-        det=f'The images with most objects that were missed or false, at a score of {SCORE} and an IoU of 0.5; truth on the left.',
-        seg='The images with the lowest mean IoU over the classes in them; image, truth and prediction.',
-    )
-    sides = dict(cls='', det=' Truth on the left, prediction on the right.', seg=' Image, truth and prediction.')
+    place = f' after epoch {facts["epoch"]}' if facts.get('by_epoch') else f' after iteration {facts.get("step")}'
+    what = 'the test' if facts['phase'] == 'test' else f'the validation{place}'
     return dict(
         table=table,
         table_rows=_class_rows(table),
@@ -251,10 +128,10 @@ def _evaluated(evaluation: Evaluation | None) -> dict[str, Any]:
         confused=[(t, f, f'{count:,}', f'{part:.1%}') for t, f, count, part in confusions(table)],
         unit_of_confusion=table.columns[-1],
         evaluated=f'From {what}, {facts["images"]:,} images.',
-        samples=[_picture(each) for each in evaluation.samples],
-        samples_note=f'Images from all over the set, from {what}.{sides[task]}',
-        worst=[_picture(each) for each in evaluation.worst],
-        worst_note=notes[task],
+        samples=[_picture(each, task) for each in evaluation.samples],
+        samples_note=f'Images from all over the set, from {what}. {SIDES[task]}',
+        worst=[_picture(each, task) for each in evaluation.worst],
+        worst_note=f'{WORST_NOTES[task]} {SIDES[task]}',
         wide=WIDE[task],
     )
 
@@ -273,9 +150,9 @@ def _percent(part: float) -> str:
     return '–' if np.isnan(part) else f'{100 * part:.1f} %'
 
 
-def _picture(picture: Picture) -> dict[str, Any]:
+def _picture(picture: Picture, task: str) -> dict[str, Any]:
     url = 'data:image/jpeg;base64,' + base64.b64encode(picture.jpeg).decode()
-    return dict(url=url, words=picture.words, name=picture.name, wrong=picture.badness > 0)
+    return dict(url=url, words=picture.words, name=picture.name, wrong=picture.badness > WRONG[task])
 
 
 def versions(run: Run) -> list[tuple[str, str]]:
@@ -305,9 +182,9 @@ def _machine(run: Run) -> list[tuple[str, str]]:
 
 
 def _session_row(session: Session) -> Sequence[str]:
-    ended, first = session.ended or {}, session.facts.get('first_step', 0)
+    ended = session.ended or {}
     seconds = max((session.last_sign - session.started).total_seconds(), 0)
-    steps = f'{first} to {session.last_step}' if session.is_training else ''
+    steps = f'{session.first_step} to {session.last_step}' if session.is_training else ''
     state = dict(died='killed or lost', running='goes on', unknown='not known').get(session.state, session.state)
     what = 'test' if session.is_test else 'training'
     why = f': {ended["why"]}' if ended.get('why') else ''
@@ -324,9 +201,4 @@ def _session_row(session: Session) -> Sequence[str]:
 def _earlier(run: Run) -> list[str]:
     if not run.earlier:
         return []
-    are = (
-        f'are {run.earlier} sessions of earlier trainings'
-        if run.earlier > 1
-        else 'is one session of an earlier training'
-    )
-    return [f'In the same folder there {are}, which this page does not show.']
+    return [f'Sessions of earlier trainings in the same folder, which this page does not show: {run.earlier}.']

@@ -39,12 +39,10 @@ class Objects:
         return Objects(self.boxes[chosen], self.labels[chosen], self.scores[chosen], masks)
 
 
-def palette_of(classes: Sequence[str], given: object = None) -> list[list[int]]:
-    """A colour for every class: those that the dataset gives, or hues that lie far apart."""
-    if isinstance(given, (list, tuple)) and len(given) >= len(classes):
-        return [[int(part) for part in color] for color in given[: len(classes)]]
+def palette_of(classes: int) -> list[list[int]]:
+    """A colour for every class, hues that lie far apart; those of a set may be random, or of other classes."""
     golden = 0.618034
-    shades = [colorsys.hsv_to_rgb(i * golden % 1, 0.75, 0.95 - 0.25 * (i % 2)) for i in range(len(classes))]
+    shades = [colorsys.hsv_to_rgb(0.6 + i * golden % 1, 0.7, 0.9 - 0.22 * (i % 2)) for i in range(classes)]
     return [[round(255 * part) for part in shade] for shade in shades]
 
 
@@ -84,7 +82,7 @@ def _jpeg(panels: Sequence[Image.Image]) -> bytes:
 def _with_objects(image: np.ndarray, objects: Objects, classes: Sequence[str], palette: Palette) -> Image.Image:
     panel = _fitted(image)
     colors = [tuple(palette[label]) for label in objects.labels]
-    for color, mask in zip(colors, objects.masks if objects.masks is not None else ()):
+    for color, mask in zip(colors, objects.masks, strict=True) if objects.masks is not None else ():
         panel = _tinted(panel, mask > 0, color, 0.45)
     draw, font = ImageDraw.Draw(panel), ImageFont.load_default(11)
     scale = panel.width / image.shape[1]

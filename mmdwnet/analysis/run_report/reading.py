@@ -150,8 +150,7 @@ def speed_charts(run: Run) -> list[Chart]:
 
 def breaks(run: Run) -> list[float]:
     """Where on the x axis the run was resumed."""
-    starts = [session.facts.get('first_step') or 0 for session in run.sessions[1:]]
-    return [run.x_of(start) for start in starts]
+    return [run.x_of(session.first_step) for session in run.sessions[1:]]
 
 
 def last_metrics(run: Run) -> Scalars:

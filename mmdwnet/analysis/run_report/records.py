@@ -28,6 +28,7 @@ SCORE = 0.3  # from which on a detection is drawn, and is false if it fits nothi
 OVERLAP = 0.5  # IoU from which on it fits
 LEAST_SCORE = 0.01  # of the detections that are kept
 IGNORED = 255  # in label maps
+IMAGE = [('image', 'i4'), ('truth', 'i4'), ('found', 'i4'), ('score', 'f4')]  # a row of a classified one
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Records:
 
     def __init__(self, task: str, meta: dict[str, Any], images: int, rank: int, processes: int):
         self.classes = [str(name) for name in meta.get('classes') or ()]
-        self.palette = palette_of(self.classes, meta.get('palette'))
+        self.palette = palette_of(len(self.classes))
         self._judge = dict(cls=_judge_class, det=_judge_objects, seg=_judge_map)[task]
         self.images, self._rank, self._processes = images, rank, processes
         self._shown = set(np.linspace(0, max(images - 1, 0), min(SAMPLES, images)).round().astype(int).tolist())
@@ -200,12 +201,10 @@ def _judge_class(index: int, sample: Any, classes: Sequence[str], palette: Seque
     truth, scores = int(sample.gt_label), sample.pred_score.float().cpu()
     found = int(scores.argmax())
     confidence = float(scores[found])
-    row = np.array(
-        [(index, truth, found, confidence)], [('image', 'i4'), ('truth', 'i4'), ('found', 'i4'), ('score', 'f4')]
-    )
-    words = f'{classes[truth]}' if found == truth else f'{classes[found]} instead of {classes[truth]}'
+    row = np.array([(index, truth, found, confidence)], IMAGE)
+    words = f'{classes[found]}, {confidence:.0%}' + f'; truth: {classes[truth]}' * (found != truth)
     badness = 0.0 if found == truth else confidence
-    return Verdict(dict(images=row), badness, f'{words}, {confidence:.0%}', classified)
+    return Verdict(dict(images=row), badness, words, classified)
 
 
 def _judge_objects(index: int, sample: Any, classes: Sequence[str], palette: Sequence) -> Verdict:
@@ -219,7 +218,8 @@ def _judge_objects(index: int, sample: Any, classes: Sequence[str], palette: Seq
         crowds = _objects(sample.ignored_instances)
         annotated.append(_rows(index, crowds, np.ones(len(crowds.labels))))
     rows = dict(found=_rows(index, kept, kept.scores), truth=np.concatenate(annotated))
-    words = f'{len(truth.labels)} objects, {missed} missed, {false} false'
+    count = len(truth.labels)
+    words = f'{count} object{"s" * (count != 1)}, {missed} missed, {false} false'
 
     def draw(pixels: np.ndarray) -> bytes:  # masks are large: only those of a picture are looked at
         both = _objects(sample.gt_instances, True), _objects(sample.pred_instances, True).at_least(SCORE)
@@ -268,9 +268,8 @@ def _judge_map(index: int, sample: Any, classes: Sequence[str], palette: Sequenc
     pairs = truth[known].long() * len(classes) + found[known].long()
     counts = torch.bincount(pairs, minlength=len(classes) ** 2).cpu().numpy()
     (chosen,) = counts.nonzero()
-    rows = np.column_stack(
-        [np.full(len(chosen), index), chosen // len(classes), chosen % len(classes), counts[chosen]]
-    )
+    images, (right_ones, found_ones) = np.full(len(chosen), index), divmod(chosen, len(classes))
+    rows = np.column_stack([images, right_ones, found_ones, counts[chosen]])
     table = counts.reshape(len(classes), len(classes))
     right, union = np.diag(table), table.sum(0) + table.sum(1) - np.diag(table)
     mean = float((right[union > 0] / union[union > 0]).mean()) if union.any() else 1.0
