@@ -2,8 +2,7 @@
 
     net = torch.hub.load(REPOSITORY, 'dwnet_tiny', source='local')
 
-`torch.hub.list` names them, `torch.hub.help` says what one is; their arguments are those of `timm.create_model`:
-pretrained, num_classes, in_chans, features_only and the rest.
+Their arguments are those of `timm.create_model`: pretrained, num_classes, in_chans, features_only and the rest.
 """
 
 from mmdwnet.timm_models import (  # noqa: F401

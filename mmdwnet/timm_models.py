@@ -199,9 +199,8 @@ def _cfg(name: str) -> dict[str, Any]:
     )
 
 
-default_cfgs = generate_default_cfgs(
-    {f'{net}_{size}.in1k': _cfg(f'{net}_{size}') for net in MIXERS for size in SIZES}
-)
+NAMES = tuple(f'{net}_{size}' for net in MIXERS for size in SIZES)
+default_cfgs = generate_default_cfgs({f'{name}.in1k': _cfg(name) for name in NAMES})
 
 
 def _create(name: str, pretrained: bool, **kwargs) -> nn.Module:

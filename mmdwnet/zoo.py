@@ -17,11 +17,13 @@ import difflib
 import functools
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
+from mmengine.infer import BaseInferencer
 from torch import nn
 
 from .errors import UserError
@@ -144,20 +146,23 @@ def official_weights(entry: Entry) -> str:
     return entry.weights
 
 
-def register_models() -> list[str]:
-    """Make the classifiers known to mmpretrain by name, for `get_model`, `list_models` and its inferencers.
+def register_models() -> None:
+    """Make the names known to the inferencers of mmpretrain, mmdet and mmseg, as if they were the libraries' own.
 
-    mmdet and mmseg need no such call: their inferencers find the names of the metafiles with `scope='mmdwnet'`.
-
-    Returns:
-        The names; not among them are those that mmpretrain has itself (its Swin-T and Swin-B have the names that
-        their configs have here: ours are 'swin-tiny' and 'swin-base').
+    `ImageClassificationInferencer` and `mmpretrain.get_model` then take the names for 'cls', `DetInferencer` those
+    for 'det' and `MMSegInferencer` those for 'seg', short ones too. Where a library has a name itself it keeps it:
+    those of our Swin-T and Swin-B classifiers, which are 'swin-tiny' and 'swin-base' then.
     """
+    if find_spec('mmpretrain'):
+        _register_in_mmpretrain()
+    _register_in_mmengine()
+
+
+def _register_in_mmpretrain() -> None:
     import mmpretrain
     from mmpretrain.apis import ModelHub
 
-    known = set(mmpretrain.list_models())
-    models = []
+    known, models = set(mmpretrain.list_models()), []
     for entry in _entries():
         for name in (entry.short, entry.name):
             if entry.task == 'cls' and name and name not in known:
@@ -168,7 +173,32 @@ def register_models() -> list[str]:
             index = Path(folder, 'model-index.yml')
             index.write_text(yaml.safe_dump(dict(Models=models)), encoding='utf-8')
             ModelHub.register_model_index(index)
-    return [model['Name'] for model in models]
+
+
+def _register_in_mmengine() -> None:
+    """Put our names behind those that mmengine finds for mmdet and mmseg; it has no public way to add any.
+
+    The other way that it offers, `scope='mmdwnet'`, finds the names but not the transforms of mmdet and mmseg.
+    """
+    stock = BaseInferencer._get_models_from_metafile
+    if stock.__module__ == __name__:
+        return  # they are there
+
+    def models_of(folder: str) -> Iterator[dict]:
+        yield from stock(folder)
+        yield from _metafile_beside(Path(folder))
+
+    BaseInferencer._get_models_from_metafile = staticmethod(models_of)
+
+
+def _metafile_beside(folder: Path) -> Iterator[dict]:
+    """Our models of the task of an OpenMMLab library, whose configs lie in that folder, as a metafile has them."""
+    for library, task in (('mmdet', 'det'), ('mmseg', 'seg')):
+        if folder.parent.name == library or (folder / library).is_dir():
+            for entry in _entries():
+                if entry.task == task:
+                    names = dict(Name=entry.name, Alias=[entry.short] if entry.short else [])
+                    yield dict(names, Config=str(entry.config), Weights=entry.weights)
 
 
 @functools.cache
