@@ -1,5 +1,6 @@
 """Folders as people have them: recognised or refused in one line, split, and made into a config that loads."""
 
+import io
 import json
 import random
 import subprocess
@@ -8,19 +9,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
 from own_folders import class_folders, coco, coco_folder, image, label_map, label_maps
 from PIL import Image
+from rich.console import Console
 
+import mmdwnet
 from mmdwnet.engine.config import datasets_of, load_config
 from mmdwnet.engine.dataset_check import check_dataset, splits_of
 from mmdwnet.engine.finetuning.choosing import choose
 from mmdwnet.engine.finetuning.own_data import Sample
 from mmdwnet.engine.finetuning.recognising import recognise
+from mmdwnet.engine.finetuning.running import finetune, finetune_parser
 from mmdwnet.engine.finetuning.splitting import split_off, with_val_split
 from mmdwnet.engine.finetuning.work_dir import check_work_dir, place_config
 from mmdwnet.engine.finetuning.writing import config_text
 from mmdwnet.errors import UserError
+from mmdwnet.zoo import find_model
 
+ROOT = Path(__file__).resolve().parents[2]
 FRUITS = [(7, 'fig'), (3, 'date')]  # ids with gaps, and not in order
 
 
@@ -418,6 +427,16 @@ def test_model_and_weights_are_as_asked_for(tmp_path):
         choose(data, 'dwnet-tyni')
 
 
+@pytest.mark.parametrize('model', ['nat-nano', 'local-mlp-nano', 'swin-nano', 'idynamic-dwnet-nano', 'nat-mini'])
+def test_the_backbone_is_that_of_the_zoo(tmp_path, model):
+    _, config = written(tmp_path, cls_data, model=model)
+    cfg = load_config(str(config))
+    expected = Config.fromfile(find_model(model, 'cls').config).model.backbone
+    found = MODELS.build(cfg.model).backbone
+    assert found.name == MODELS.build(expected).name
+    assert cfg.model.head.in_channels == found.channels[-1]
+
+
 def test_sizes_follow_the_images(tmp_path):
     small = recognise(class_folders(tmp_path / 'small', {'a': 3, 'b': 3}, (20, 20)))
     large = recognise(class_folders(tmp_path / 'large', {'a': 3, 'b': 3}, (300, 200)))
@@ -433,8 +452,81 @@ def test_the_page_shows_the_config_that_is_written(tmp_path):
     }
     data = recognise(class_folders(tmp_path / 'animals', folders, (300, 200)))
     text = config_text(data, choose(data)).replace(str(tmp_path), '/data')
-    page = (Path(__file__).parents[2] / 'docs/finetune.md').read_text()
+    page = (ROOT / 'docs/finetune.md').read_text()
     assert f'```python\n{text}```\n' in page
+
+
+# --- The command --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dry_run(tmp_path):
+    """Start the tool in this process, without training; return what it says."""
+
+    def start(*options, folder=tmp_path / 'data'):
+        told = io.StringIO()
+        arguments = [folder, '--dry-run', '--work-dir', tmp_path / 'work', *options]
+        finetune(finetune_parser().parse_args(list(map(str, arguments))), ROOT, Console(file=told, width=500))
+        return told.getvalue()
+
+    return start
+
+
+def test_what_was_chosen_is_said_with_its_reason(tmp_path, dry_run):
+    said = dry_run(folder=seg_data(tmp_path / 'data'))
+    for words in (
+        'segment images: 3 classes, 8 images (train), 2 images (val)',
+        'no classes.txt: the 3 classes are named by their numbers',
+        'no val split: 2 of the 10 images validate',
+        'dwnet-nano, from random weights, for no --weights are given',
+        'within 40 x 32, crops of 32 x 32: the images are 40 x 32',
+        '10 images looked at, 0 bad ones',
+    ):
+        assert words in said
+
+
+def test_weights_fill_the_whole_backbone_or_are_refused(tmp_path, dry_run):
+    seg_data(tmp_path / 'data')
+    classifier = mmdwnet.DWNet('nano')
+    weights = {f'backbone.{key}': value for key, value in classifier.state_dict().items()}
+    torch.save(dict(state_dict={**weights, 'head.fc.weight': torch.zeros(10, 256)}), tmp_path / 'w.pth')
+    with pytest.raises(UserError, match='gone.pth: no such file; expected a checkpoint'):
+        dry_run('--weights', tmp_path / 'gone.pth')
+    with pytest.raises(UserError, match='w.pth: .*shape'):
+        dry_run('--weights', tmp_path / 'w.pth')  # for which dwnet-tiny is the default
+    assert str(tmp_path / 'w.pth') in dry_run('--weights', tmp_path / 'w.pth', '--model', 'dwnet-nano')
+    del weights[next(iter(weights))]
+    torch.save(dict(state_dict=weights), tmp_path / 'part.pth')
+    with pytest.raises(UserError, match='part.pth'):
+        dry_run('--weights', tmp_path / 'part.pth', '--model', 'dwnet-nano')
+
+
+@pytest.mark.parametrize(
+    ('options', 'line'),
+    [
+        (['--epochs', 3], '--epochs is not for the task seg, which counts iters'),
+        (['--iters', 0], '--iters 0: expected 1 or more'),
+        (['--model', 'dwnet-tyni'], 'no model is called .dwnet-tyni.*dwnet-tiny'),
+        (
+            ['--model', 'swin-tiny'],
+            'swin-tiny has no backbone that can be fine-tuned here: expected such as .*dwnet',
+        ),
+        (['--task', 'det'], 'expected COCO JSON'),
+    ],
+)
+def test_options_that_do_not_fit(tmp_path, dry_run, options, line):
+    with pytest.raises(UserError, match=line):
+        dry_run(*options, folder=seg_data(tmp_path / 'data'))
+    assert not (tmp_path / 'work').exists()
+
+
+def test_bad_samples_end_it_with_a_list_of_them(tmp_path, dry_run):
+    data = seg_data(tmp_path / 'data')
+    for name in ('p0', 'p3', 'p5'):
+        label_map(data / f'labels/{name}.png', (0, 1, 2), (20, 16))
+    with pytest.raises(UserError, match='bad samples?, and . may be: repair or remove them .first: label map'):
+        dry_run()
+    assert len((tmp_path / 'work/config/bad_samples.txt').read_text().splitlines()) == 3
 
 
 # --- The work directory -----------------------------------------------------------------------------

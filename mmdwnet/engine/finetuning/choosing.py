@@ -18,6 +18,11 @@ from ...errors import UserError
 from ...zoo import find_model, list_models
 from .own_data import OwnData, counted
 
+# of a backbone that is fine-tuned: arch and mixer are taken, the others are those of the finetune bases
+SETTINGS = frozenset(
+    ('type', '_scope_', 'arch', 'mixer', 'drop_path_rate', 'out_indices', 'norm_cfg', 'out_norm_cfg')
+    + ('window_padding', 'init_cfg')
+)
 STRIDE = 32  # of the last map of the backbones
 SMALL, STANDARD = 'dwnet-nano', 'dwnet-tiny'
 SMALL_WIDTH = 64  # backbones narrower than this go with the small heads
@@ -123,17 +128,17 @@ def choose(
 
 
 def backbone_named(name: str, task: str) -> dict[str, Any]:
-    """The arch and the mixer of a model of the zoo.
+    """The arch and the mixer of a model of the zoo; a mixer of None is the arch's own.
 
     Raises:
         UserError: no such model (the nearest is suggested), or its backbone is no DWNet.
     """
-    config = Config.fromfile(find_model(name, task).config)
-    backbone = config.model.backbone
-    if backbone.type != 'mmdwnet.DWNet' or backbone.get('arch') not in PYRAMID_ARCHS:
+    backbone = Config.fromfile(find_model(name, task).config).model.backbone
+    pyramid = backbone.type == 'mmdwnet.DWNet' and backbone.get('arch') in PYRAMID_ARCHS
+    if not pyramid or set(backbone) - SETTINGS:
         known = ', '.join(name for name in list_models(task) if 'dwnet' in name and '_' not in name)
         raise UserError(f'model {name} has no backbone that can be fine-tuned here: expected such as {known}')
-    return {key: backbone[key] for key in ('arch', 'mixer') if key in backbone}
+    return dict(arch=backbone.arch, mixer=backbone.get('mixer'))
 
 
 def _sizes(task: str, recipe: Recipe, sizes: Sequence[tuple[int, int]]) -> tuple[int | tuple[int, int], int, str]:
