@@ -39,6 +39,7 @@ def test_sizes_reach_pipelines_and_model():
     assert (
         cfg.val_dataloader.dataset.pipeline[1].scale == cfg.test_dataloader.dataset.pipeline[1].scale == (256, 192)
     )
+    assert cfg.tta_pipeline[1].scale == (256, 192)
     assert cfg.train_dataloader.dataset.pipeline[3].crop_size == cfg.model.data_preprocessor['size'] == (192, 192)
     cfg = load_config(CLS, dict(scale=64))
     assert cfg.train_dataloader.dataset.pipeline[1].scale == cfg.val_dataloader.dataset.pipeline[1].scale == 64

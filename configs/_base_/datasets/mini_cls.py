@@ -21,7 +21,6 @@ train_dataloader = dict(
     drop_last=True,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='mmpretrain.CustomDataset', data_root=data_root, data_prefix='train', pipeline=train_pipeline
     ),
@@ -31,7 +30,6 @@ val_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(type='mmpretrain.CustomDataset', data_root=data_root, data_prefix='val', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader

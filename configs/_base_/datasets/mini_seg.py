@@ -42,7 +42,7 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [dict(type='RandomFlip', _scope_='mmseg', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
-            [dict(type='LoadAnnotations', _scope_='mmseg', reduce_zero_label=True)],
+            [dict(type='LoadAnnotations', _scope_='mmseg')],
             [dict(type='PackSegInputs', _scope_='mmseg')],
         ],
     ),
