@@ -23,6 +23,9 @@ def _needs(what, there):
 needs_cpu_float16 = _needs('float16 convolutions on a CPU', _computes_in_float16())
 needs_cpu_float16_autocast = _needs('float16 autocast on a CPU', hasattr(torch.amp, 'GradScaler'))
 needs_opcheck = _needs('torch.library.opcheck', hasattr(torch.library, 'opcheck'))
+needs_compiled_function = _needs(  # its dynamo cannot be asked before it tries
+    'torch.compile of an autograd.Function with several gradients', hasattr(torch.compiler, 'is_compiling')
+)
 needs_export = _needs('torch.export with free sizes', hasattr(torch.export, 'Dim'))
 
 HALF_DTYPES = [torch.bfloat16, pytest.param(torch.float16, marks=needs_cpu_float16)]

@@ -42,9 +42,9 @@ def _resized(table: Tensor, size: tuple[int, int], wanted: tuple[int, int]) -> T
 
 def offset_index(size: tuple[int, int], device: torch.device) -> Tensor:
     """The row of the table for every pair of positions, (H * W, H * W), query first."""
-    rows, columns = (
+    rows, columns = [
         torch.arange(side, device=device).unsqueeze(1) - torch.arange(side, device=device) + side - 1
         for side in size
-    )  # (H, H) and (W, W), from 0
+    ]  # (H, H) and (W, W), from 0
     index = rows[:, None, :, None] * (2 * size[1] - 1) + columns[None, :, None, :]  # (H, W, H, W)
     return index.flatten(2).flatten(0, 1)

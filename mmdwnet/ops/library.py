@@ -42,8 +42,10 @@ def autocast_off(device_type: str) -> contextlib.AbstractContextManager:
 
 
 def _autocast_enabled(device_type: str) -> bool:
+    if device_type not in ('cpu', 'cuda'):
+        return False
     if _AUTOCAST_BY_DEVICE:
-        return device_type in ('cpu', 'cuda') and torch.is_autocast_enabled(device_type)
+        return torch.is_autocast_enabled(device_type)
     return torch.is_autocast_enabled() if device_type == 'cuda' else torch.is_autocast_cpu_enabled()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch_features import HALF_DTYPES
+from torch_features import HALF_DTYPES, needs_compiled_function
 
 from mmdwnet.analysis.complexity import count
 from mmdwnet.ops import neighbourhood, neighbourhood_attention, neighbourhood_strips
@@ -181,6 +181,7 @@ def test_counted_multiply_adds(size, kernel_size):
     assert counts.uncounted == ()
 
 
+@needs_compiled_function
 @pytest.mark.parametrize('size', [(9, 12), (7, 7)])
 def test_compiles_in_one_graph(size):
     inputs, cotangent = arguments(size, 7, dtype=torch.float32)
