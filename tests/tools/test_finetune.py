@@ -37,7 +37,8 @@ def test_from_a_bare_folder_to_a_report_in_one_command(task, finetune, mini_root
     work = tmp_path / 'work'
     said = lines(succeeded(finetune(mini_root / layout, length, 2, '--work-dir', work)))
     metrics = json.loads((work / 'metrics.json').read_text())
-    assert f'{name} {metrics[key] * (100 if task == "det" else 1):.1f} %' in said['best']
+    value = f'{100 * metrics[key]:.1f}' if task == 'det' else f'{metrics[key]:.1f} %'
+    assert f'{name} {value}' in said['best']
     assert said['classes']
     assert said['checkpoint'].startswith(str(work / 'best_'))
     assert said['report'] == str(work / 'report.html') and (work / 'report.html').is_file()

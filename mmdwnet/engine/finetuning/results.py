@@ -10,11 +10,11 @@ from ...analysis.run_report.collecting import collect
 from ...analysis.run_report.per_class import class_table
 from .work_dir import METRICS
 
-# what to print of the metrics: key, name, and what to multiply by for per cent
+# what to print of the metrics: key, name, what to multiply by, and the unit
 SHOWN = {
-    'cls': (('accuracy/top1', 'top-1 accuracy', 1),),
-    'det': (('coco/bbox_mAP', 'box AP', 100), ('coco/segm_mAP', 'mask AP', 100)),
-    'seg': (('mIoU', 'mIoU', 1), ('aAcc', 'pixel accuracy', 1)),
+    'cls': (('accuracy/top1', 'top-1 accuracy', 1, ' %'),),
+    'det': (('coco/bbox_mAP', 'box AP', 100, ''), ('coco/segm_mAP', 'mask AP', 100, '')),
+    'seg': (('mIoU', 'mIoU', 1, ' %'), ('aAcc', 'pixel accuracy', 1, ' %')),
 }
 ALL, SOME = 12, 4  # so many classes are all named; of more, the best and the worst
 
@@ -22,7 +22,8 @@ ALL, SOME = 12, 4  # so many classes are all named; of more, the best and the wo
 def metrics_line(task: str, work_dir: Path) -> str:
     """The metrics of the best checkpoint."""
     metrics = json.loads((work_dir / METRICS).read_text(encoding='utf-8'))
-    return ', '.join(f'{name} {metrics[key] * by:.1f} %' for key, name, by in SHOWN[task] if key in metrics)
+    shown = ((name, metrics[key] * by, unit) for key, name, by, unit in SHOWN[task] if key in metrics)
+    return ', '.join(f'{name} {value:.1f}{unit}' for name, value, unit in shown)
 
 
 def classes_line(work_dir: Path) -> str:
