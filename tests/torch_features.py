@@ -1,10 +1,12 @@
 """What not every torch has, as reasons to skip: the original OpenMMLab packages run on torch 2.1.
 
-Tests of it are marked with one of these. Each is looked for, not inferred from a version.
+Tests of it are marked with one of these, and say what is missing in the summary of skipped tests.
 """
 
 import pytest
 import torch
+
+from mmdwnet.engine.exporting import NEEDED_TORCH
 
 
 def _computes_in_float16():
@@ -23,8 +25,11 @@ def _needs(what, there):
 needs_cpu_float16 = _needs('float16 convolutions on a CPU', _computes_in_float16())
 needs_cpu_float16_autocast = _needs('float16 autocast on a CPU', hasattr(torch.amp, 'GradScaler'))
 needs_opcheck = _needs('torch.library.opcheck', hasattr(torch.library, 'opcheck'))
-needs_compiled_function = _needs(  # its dynamo cannot be asked before it tries
-    'torch.compile of an autograd.Function with several gradients', hasattr(torch.compiler, 'is_compiling')
+needs_compiled_function = _needs(  # the two came together
+    'torch.compile of an autograd.Function with setup_context', hasattr(torch.compiler, 'is_compiling')
+)
+needs_onnx_exporter = _needs(
+    'exporter to ONNX for free image sizes', tuple(map(int, torch.__version__.split('.')[:2])) >= NEEDED_TORCH
 )
 needs_export = _needs('torch.export with free sizes', hasattr(torch.export, 'Dim'))
 

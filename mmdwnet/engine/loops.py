@@ -43,6 +43,8 @@ class ResumableIterLoop(IterBasedTrainLoop):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        # the original mmengine has started the loader's processes by now: they know neither seeds nor hooks
+        self.dataloader_iterator = self.dataloader._iterator = None
         seed_samples(self.dataloader.dataset)
 
     def run(self) -> nn.Module:

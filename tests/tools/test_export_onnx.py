@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch_features import needs_onnx_exporter
 
 from mmdwnet.engine import exporting
 from mmdwnet.engine.deploying import deploy_checkpoint
@@ -68,6 +69,7 @@ def shape(value):
     return [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
 
 
+@needs_onnx_exporter
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_a_classifier_with_every_mixer(mixer, network, tmp_path):
     config, checkpoint = network(mixer)
@@ -86,6 +88,7 @@ def test_a_classifier_with_every_mixer(mixer, network, tmp_path):
     assert b'.py' not in proto.SerializeToString()  # source lines of this machine
 
 
+@needs_onnx_exporter
 def test_the_maps_of_a_segmentors_backbone_with_window_padding(network, tmp_path):
     """The dynamic mixer pools over the padding, too."""
     config, checkpoint = network('dynamic', 'upernet', window_padding=True, out_indices=(0, 1))
@@ -94,6 +97,7 @@ def test_the_maps_of_a_segmentors_backbone_with_window_padding(network, tmp_path
     assert_equal_to_torch(path, load_dwnet_model(config, checkpoint)[1].backbone)
 
 
+@needs_onnx_exporter
 def test_scores_of_pixels_from_a_deployed_checkpoint(network, tmp_path):
     config, checkpoint = network('static')
     deploy_checkpoint(config, checkpoint, str(tmp_path / 'small.pth'))
@@ -115,6 +119,7 @@ def test_scores_of_pixels_from_a_deployed_checkpoint(network, tmp_path):
     assert notes['channel_order'] == 'RGB' and notes['normalization'] == 'inside' and notes['config'] == 'small'
 
 
+@needs_onnx_exporter
 def test_the_command(network, run_python, tmp_path):
     config, checkpoint = network('static')
     out = tmp_path / 'net.onnx'
@@ -137,6 +142,7 @@ def test_the_command(network, run_python, tmp_path):
     assert done.returncode == 2 and 'is there already' in done.stderr and done.stderr.count('\n') == 1
 
 
+@needs_onnx_exporter
 def test_a_file_that_onnxruntime_disagrees_with_is_not_written(network, tmp_path):
     config, checkpoint = network('static')
     content = torch.load(checkpoint)
@@ -147,6 +153,7 @@ def test_a_file_that_onnxruntime_disagrees_with_is_not_written(network, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ['broken.pth']
 
 
+@needs_onnx_exporter
 @pytest.mark.parametrize(
     ('base', 'target', 'options', 'overrides', 'words'),
     [

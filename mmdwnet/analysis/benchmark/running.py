@@ -108,7 +108,10 @@ def _peak(case: Case, threads: int, advance: Callable[[AnyCase], object]) -> Pea
 def _settings() -> Iterator[None]:
     """cuDNN chooses its algorithms by trying them; no compiled net falls back to eager mode without a word."""
     # nets of one class share torch.compile's table of graphs, which holds 8 by default
-    limits = torch._dynamo.config.patch(recompile_limit=256, fail_on_recompile_limit_hit=True)
+    if hasattr(torch._dynamo.config, 'recompile_limit'):
+        limits = torch._dynamo.config.patch(recompile_limit=256, fail_on_recompile_limit_hit=True)
+    else:  # torch 2.1: a limit that is not reached
+        limits = torch._dynamo.config.patch(cache_size_limit=2**16)
     cudnn, tf32 = torch.backends.cudnn, torch.backends.cudnn.allow_tf32
     with limits, cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=tf32):
         yield
