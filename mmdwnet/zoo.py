@@ -107,8 +107,8 @@ def load_model(
     """Build a whole classifier, detector or segmentor, in eval mode.
 
     It is what `mmpretrain.get_model`, `mmdet.apis.init_detector` and `mmseg.apis.init_model` return, with the same
-    attributes (`cfg`, `dataset_meta`; of a classifier also `_config`, `_dataset_meta`), so their functions and
-    inferencers take it.
+    attributes (`cfg`, `dataset_meta`; of a classifier also `_config`, `_dataset_meta`), so
+    `ImageClassificationInferencer`, `inference_detector` and mmseg's `inference_model` take it.
 
     Args:
         name: short name such as 'dwnet-tiny', name of a config, or path of a config file; `list_models` has all.

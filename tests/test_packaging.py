@@ -135,6 +135,25 @@ def test_an_installed_wheel_can_be_inherited_from_by_name(wheel, tmp_path):
     assert out[-1] == 'mmdwnet.DWNet'
 
 
+def test_an_installed_wheel_knows_the_models_by_name(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(tmp_path / 'site')
+    code = (
+        "import mmdwnet; entry = mmdwnet.find_model('dwnet-tiny', 'seg'); "
+        "model = mmdwnet.load_model('dwnet-nano', 'cls'); "
+        'print(entry.config, entry.weights, len(mmdwnet.list_models()), type(model).__name__)'
+    )
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path / 'site')}
+    command = [sys.executable, '-W', 'ignore', '-c', code]
+    config, weights, count, kind = subprocess.check_output(command, cwd=tmp_path, env=env, text=True).splitlines()[
+        -4:
+    ]
+    assert Path(config).is_relative_to(tmp_path / 'site' / 'mmdwnet' / '.mim' / 'configs' / 'ade20k')
+    assert weights.endswith('/upernet_dwnet_tiny.pth')
+    assert int(count) > 100
+    assert kind == 'ImageClassifier'
+
+
 def test_an_editable_install_links_configs_and_tools():
     try:
         text = metadata.distribution('mmdwnet').read_text('direct_url.json')

@@ -150,7 +150,7 @@ def _spread_missing(cfg: Config, overrides: dict[str, Any]) -> dict[str, Any]:
         if name in cfg or name not in ('num_classes', 'metainfo', 'img_suffix'):
             rest[key] = value
         elif name == 'num_classes':
-            counts = set(_values_of(cfg.get('model'), 'num_classes'))
+            counts = set(values_of(cfg.get('model'), 'num_classes'))
             if len(counts) != 1:
                 raise UserError(
                     f'num_classes={value}: the model has heads of {sorted(counts)} classes: set each by name'
@@ -183,12 +183,12 @@ def _check_overrides(cfg: Config, overrides: dict[str, Any]) -> None:
             node = node.get(part) if isinstance(node, dict) else None
 
 
-def _values_of(node: Any, key: str) -> list[Any]:
+def values_of(node: Any, key: str) -> list[Any]:
     """Every value of `key` below a config node."""
     if isinstance(node, dict):
         own = [node[key]] if key in node else []
-        return own + [v for value in node.values() for v in _values_of(value, key)]
-    return [v for value in node for v in _values_of(value, key)] if isinstance(node, (list, tuple)) else []
+        return own + [v for value in node.values() for v in values_of(value, key)]
+    return [v for value in node for v in values_of(value, key)] if isinstance(node, (list, tuple)) else []
 
 
 def _spread(cfg: Config, old: dict[str, Any]) -> None:

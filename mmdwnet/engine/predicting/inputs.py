@@ -82,8 +82,10 @@ def find_sources(given: Sequence[str]) -> tuple[list[Source], int]:
                 what = 'matches no image and no video' if glob.has_magic(text) else 'no such file or folder'
                 raise UserError(f'{text}: {what}; expected images, videos, folders or globs of them')
         found += fitting
-    paths = list({os.path.abspath(path): path for path in reversed(found)}.values())[::-1]
-    return _named(paths), others
+    once: dict[str, Path] = {}
+    for path in found:
+        once.setdefault(os.path.abspath(path), path)
+    return _named(list(once.values())), others
 
 
 def _is_source(path: Path) -> bool:
@@ -101,6 +103,12 @@ def _named(paths: Sequence[Path]) -> list[Source]:
         own = name.with_suffix('') if stems[name.with_suffix('')] == 1 else name  # a.jpg beside a.png
         sources.append(Source(path, own.as_posix(), path.suffix.lower() in VIDEOS))
     return sources
+
+
+def silence_decoders() -> None:
+    """Keep what OpenCV and ffmpeg print about broken files off the terminal: each gets a line of our own."""
+    cv2.setLogLevel(0)
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # of ffmpeg: quiet
 
 
 def look_at(path: Path) -> Video:

@@ -13,7 +13,7 @@ from ...version import __version__
 from .inputs import Source, Video
 from .pictures import Drawer, VideoFile, write_picture
 from .predictor import Item
-from .results import ResultsFile, class_names, class_shares, classified, detected, in_words, label_map
+from .results import ResultsFile, class_shares, classified, detected, in_words, label_map
 
 RESULTS, PICTURES, LABEL_MAPS = 'results.json', 'pictures', 'label_maps'
 
@@ -45,33 +45,30 @@ class Output:
     Args:
         folder: where they go.
         task: 'cls', 'det' or 'seg'.
-        dataset_meta: of the model: `classes`, and `palette` if there is one.
+        names: of the classes.
+        drawer: of pictures; None to draw none.
         videos: what is known of those among the sources.
-        pictures: whether to draw any.
-        threshold: of what is drawn and said of detections; the results have all of them.
+        threshold: of what is said of detections; the results have all of them.
     """
 
     def __init__(
         self,
         folder: Path,
         task: str,
-        dataset_meta: dict[str, Any],
+        names: list[str],
+        drawer: Drawer | None,
         videos: dict[Source, Video],
-        pictures: bool,
         threshold: float,
     ):
         self.folder, self.task, self.videos, self.threshold = folder, task, videos, threshold
-        self.dataset_meta = dataset_meta
-        self.names: list[str] = list(dataset_meta.get('classes') or ())
+        self.names = names
         lists = ('videos', 'images', *(['annotations'] if task == 'det' else []), 'failed')
         self.results = ResultsFile(folder / RESULTS, lists)
-        self.pictures = pictures
-        self._drawer: Drawer | None = None
+        self.drawer = drawer
         self._film: tuple[Source, int, VideoFile | None] | None = None
 
     def add(self, item: Item, pixels: np.ndarray, sample: Any) -> str:
         """Write what an item was predicted as; return it in words."""
-        self._prepare(sample)
         entry = dict(
             id=self.results.counts['images'] + 1,
             file_name=str(item.source.path),
@@ -96,8 +93,8 @@ class Output:
             labels = label_map(sample)
             entry['label_map'] = self._write(f'{LABEL_MAPS}/{name}.png', labels)
             entry['shares'] = class_shares(labels, self.names)
-        if self.pictures:
-            drawn = self._drawer.draw(pixels, sample)
+        if self.drawer:
+            drawn = self.drawer.draw(pixels, sample)
             if item.frame is None:
                 suffix = '.jpg' if item.source.path.suffix.lower() in ('.jpg', '.jpeg') else '.png'
                 entry['picture'] = self._write(f'{PICTURES}/{name}{suffix}', drawn)
@@ -129,12 +126,6 @@ class Output:
         self._end()
         self.results.close()
 
-    def _prepare(self, sample: Any) -> None:
-        if self._drawer is None:
-            scores = sample.pred_score if self.task == 'cls' else ()
-            self.names = class_names(self.dataset_meta, max(len(scores), 1))
-            self._drawer = Drawer(self.task, self.dataset_meta, self.names, self.threshold)
-
     def _write(self, place: str, image: np.ndarray) -> str:
         path = self.folder / place
         try:
@@ -153,7 +144,7 @@ class Output:
         number = self.results.counts['videos'] + 1
         entry = dict(id=number, file_name=str(source.path), fps=round(video.fps, 3))
         film = None
-        if self.pictures:
+        if self.drawer:
             path = self.folder / place
             path.parent.mkdir(parents=True, exist_ok=True)
             film = VideoFile(path, video.fps)

@@ -89,17 +89,19 @@ class VideoFile:
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, frame: np.ndarray) -> None:
-        """Append a frame, BGR; all have the size of the first.
+        """Append a frame, BGR; all have the size of the first; an odd side grows by a pixel.
 
         Raises:
             UserError: the file cannot be written.
         """
+        # the encoder would cut a column or row off an odd size
+        frame = cv2.copyMakeBorder(frame, 0, frame.shape[0] % 2, 0, frame.shape[1] % 2, cv2.BORDER_REPLICATE)
         if self._writer is None:
             size = (frame.shape[1], frame.shape[0])
             self._writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter_fourcc(*'mp4v'), self.fps, size)
             if not self._writer.isOpened():
                 raise UserError(f'{self.path} cannot be written: this OpenCV has no encoder for .mp4, or the disk')
-        self._writer.write(np.ascontiguousarray(frame))
+        self._writer.write(frame)
 
     def close(self) -> None:
         """Finish the file."""

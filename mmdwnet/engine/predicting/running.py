@@ -6,20 +6,24 @@ import argparse
 import os
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 from ...errors import UserError
-from ...zoo import OFFICIAL, TASKS, find_model, official_weights
+from ...zoo import OFFICIAL, TASKS, Entry, find_model, official_weights
 from ..amp import AMP_DTYPES
-from ..config import task_of
+from ..config import task_of, values_of
 from ..models import load_whole_model
-from .inputs import Source, Video, find_sources, frames_of, look_at
+from .inputs import Source, Video, find_sources, frames_of, look_at, silence_decoders
 from .output import Output, check_folder, in_a_line, plural
+from .pictures import Drawer
 from .predictor import Item, Loaded, Predictor, ahead, batches
+from .results import class_names
 
 RANDOM = 'none'  # in place of weights
 SHOWN = 10  # images whose predictions are printed
@@ -79,49 +83,47 @@ def predict(args: argparse.Namespace, console: Console) -> None:
         raise UserError(f'--batch-size {args.batch_size}: expected 1 or more')
     if not 0 <= args.score_threshold <= 1:
         raise UserError(f'--score-threshold {args.score_threshold:g}: expected a number from 0 to 1')
+    silence_decoders()
     entry = find_model(args.model, args.task)
     sources, others = find_sources(args.inputs)
     videos, broken = _look_at_videos(sources)
     if len(broken) == len(sources):
         raise UserError(next(iter(broken.values())))
-    weights = official_weights(entry) if args.weights in (None, OFFICIAL) else args.weights
-    device = args.device or get_device()
-    cfg, model = load_whole_model(
-        str(entry.config),
-        None if weights == RANDOM else weights,
-        device,
-        args.cfg_options,
-        args.task or entry.task,
-        args.trust_checkpoint,
-    )
+    cfg, model, weights = _load(args, entry)
     predictor = Predictor(cfg, model, args.amp_dtype)
     folder = check_folder(args.out, args.force)
     if others:
         console.print(f'left out: {plural(others, "file")} of other kinds in the folders')
-    output = Output(folder, task_of(cfg), model.dataset_meta, videos, not args.no_pictures, args.score_threshold)
-    run = Run(predictor, output, console, args.batch_size)
+    task, threshold = task_of(cfg), args.score_threshold
+    names = class_names(model.dataset_meta, max(values_of(cfg.model, 'num_classes'), default=0))
+    drawer = None if args.no_pictures else Drawer(task, model.dataset_meta, names, threshold)
+    run = Run(predictor, Output(folder, task, names, drawer, videos, threshold), console, args.batch_size)
+    for source, reason in broken.items():
+        run.fail(source, reason)
     header = dict(model=entry.name, config=str(entry.config), weights=weights)
-    try:
-        for source, reason in broken.items():
-            run.fail(source, reason)
-        complete = False
-        try:
-            run.over([source for source in sources if source not in broken], videos)
-            complete = True
-        except KeyboardInterrupt:
-            console.print('interrupted: the results are those of what was done')
-        finally:
-            if run.done:
-                output.finish(header, complete)
-    finally:
-        output.close()
+    complete = run.over([source for source in sources if source not in broken], videos, header)
     if not run.done and run.failures:
         raise UserError(f'nothing could be predicted: {run.failures[0]}')
-    run.report(entry.name, weights == RANDOM)
+    if run.done:
+        run.report(entry.name, weights == RANDOM)
     if not complete:
         raise SystemExit(INTERRUPTED)
     if run.failures:
         raise SystemExit(1)
+
+
+def _load(args: argparse.Namespace, entry: Entry) -> tuple[Config, nn.Module, str]:
+    """The config, the model, and what its weights are."""
+    weights = official_weights(entry) if args.weights in (None, OFFICIAL) else args.weights
+    cfg, model = load_whole_model(
+        str(entry.config),
+        None if weights == RANDOM else weights,
+        args.device or get_device(),
+        args.cfg_options,
+        args.task or entry.task,
+        args.trust_checkpoint,
+    )
+    return cfg, model, weights
 
 
 def _look_at_videos(sources: Sequence[Source]) -> tuple[dict[Source, Video], dict[Source, str]]:
@@ -153,20 +155,41 @@ class Run:
         self.sources: dict[Source, int] = {}  # frames, 1 of an image
         self.seconds = 0.0
 
-    def over(self, sources: Sequence[Source], videos: dict[Source, Video]) -> None:
-        """Predict all of them."""
+    def over(self, sources: Sequence[Source], videos: dict[Source, Video], header: dict[str, Any]) -> bool:
+        """Predict all of them, and write the results of what was done, whatever ends it.
+
+        Returns:
+            Whether it was not interrupted.
+        """
+        complete = False
+        try:
+            self._predict_all(sources, videos)
+            complete = True
+        except KeyboardInterrupt:
+            self.console.print('interrupted: the results are those of what was done')
+        finally:
+            try:
+                if self.done:
+                    self.output.finish(header, complete)
+            finally:
+                self.output.close()
+        return complete
+
+    def _predict_all(self, sources: Sequence[Source], videos: dict[Source, Video]) -> None:
         started = time.monotonic()
         total = sum(videos[source].frames if source.is_video else 1 for source in sources)
         columns = (TextColumn('predict'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console) as progress:
-            bar = progress.add_task('', total=total)
-            threads = min(4, os.cpu_count() or 1)
-            loaded = ahead(self.predictor.load, self._items(sources, videos), threads)
-            for batch in batches(self._readable(loaded), self.batch_size):
-                self._predict(batch)
-                progress.update(bar, completed=self.done + len(self.failures))
-            progress.update(bar, completed=total)
-        self.seconds = time.monotonic() - started
+        try:
+            with Progress(*columns, console=self.console) as progress:
+                bar = progress.add_task('', total=total)
+                threads = min(4, os.cpu_count() or 1)
+                loaded = ahead(self.predictor.load, self._items(sources, videos), threads)
+                for batch in batches(self._readable(loaded), self.batch_size):
+                    self._predict(batch)
+                    progress.update(bar, completed=self.done + len(self.failures))
+                progress.update(bar, completed=total)
+        finally:
+            self.seconds = time.monotonic() - started
 
     def fail(self, source: Source, reason: str) -> None:
         """Name what cannot be predicted, at once and in the results."""
@@ -178,7 +201,9 @@ class Run:
         """Say what was done, and where it is."""
         speed = f'{self.done / self.seconds:.3g} images/s' if self.seconds else ''
         what = in_a_line(list(self.sources), sum(n for source, n in self.sources.items() if source.is_video))
-        self.console.print(f'{what} predicted by {model}, {speed}; all of it is in {self.output.folder}')
+        self.console.print(
+            f'{what} predicted by {model}, {speed}; all of it is in {self.output.folder}', soft_wrap=True
+        )
         if random:
             self.console.print('the weights are random: these predictions mean nothing')
         if self.failures:
