@@ -35,7 +35,8 @@ DOCS = ['mkdocs', 'mkdocs-material', 'mkdocstrings-python']  # what `make docs` 
 # distributions of mmpretrain name an argument of t-SNE as before and since scikit-learn 1.5: 1.5 and 1.6 take both;
 # mmpretrain's browse_dataset.py calls a private function of matplotlib, which 3.11 has changed
 VIS = ['grad-cam>=1.4.8,<1.5', 'matplotlib<3.11', 'scikit-learn>=1.5,<1.7', 'seaborn']
-TEST = [*ONNX, *DOCS, *VIS, 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm', 'torchmetrics']
+TEST = [*ONNX, *DOCS, *VIS, 'playwright', 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm']
+TEST += ['torchmetrics']
 
 
 class BuildPy(build_py):

@@ -112,9 +112,8 @@ def test_the_wheel_carries_all_configs_and_tools(names):
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(names):
-    expected = {
-        name for name in files_below(REPO / 'mmdwnet') if name.endswith(('.py', '.yml')) and '.mim' not in name
-    }
+    kinds = '.py', '.yml', '.html', '.css'
+    expected = {name for name in files_below(REPO / 'mmdwnet') if name.endswith(kinds) and '.mim' not in name}
     found = {name.removeprefix('mmdwnet/') for name in names if '.mim' not in name and '.dist-info' not in name}
     assert found == expected
     assert any(name.endswith('licenses/LICENSE') for name in names)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import io
 import json
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,8 +160,11 @@ class Evaluation:
         Raises:
             ValueError, OSError, KeyError: the file is something else, or broken.
         """
-        with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = {name: file[name] for name in file.files}
+        except zipfile.BadZipFile as error:
+            raise ValueError(f'{path} is cut off or no record') from error
         about = json.loads(str(content.pop('about')))
         pictures = {
             kind: [Picture(*words, content.pop(f'{kind}_{i}').tobytes()) for i, words in enumerate(found)]
