@@ -170,7 +170,7 @@ class DWNet(BaseModule):
         for i in range(len(self.stages)):
             x = self.run_stage(i, x)
             if i in self.out_indices:
-                out = self.get_submodule(self.out_norm_names[i])(x) if self.out_norm_names else x
+                out = getattr(self, self.out_norm_names[i])(x) if self.out_norm_names else x
                 # mmcv's RoIAlign (2.3.6) reads any memory as if it were contiguous, without a word: channels_last
                 # ends here, at the cost of a copy that is small beside the stage
                 outs.append(out.contiguous())
