@@ -274,6 +274,17 @@ BAD = {
         'the one class 0 beside 255, which is ignored; if it is a class, write it as 1',
     ),
     'more values than names': (names_of_fewer_classes, 'names 2 classes, but the label maps have the value 9'),
+    'no images in a JSON': (
+        lambda root: write_json(root, lambda c: (c['images'].clear(), c['annotations'].pop())),
+        'a.json lists no image',
+    ),
+    'label maps without images': (
+        lambda root: (
+            (label_maps(root, 'images/val', 'masks/val', 2), label_map(root / 'masks/train/a.png', (0, 1)))
+            and (root / 'images/train').mkdir()
+        ),
+        'images/train has no image: expected images and',
+    ),
     'two kinds of images': (two_kinds_of_images, r'several types, .jpg, .png: mmseg reads one'),
 }
 
@@ -481,8 +492,10 @@ def test_what_was_chosen_is_said_with_its_reason(tmp_path, dry_run):
         'dwnet-nano, from random weights, for no --weights are given',
         'within 40 x 32, crops of 32 x 32: the images are 40 x 32',
         '10 images looked at, 0 bad ones',
+        'not trained   for --dry-run',
     ):
         assert words in said
+    assert [path.name for path in (tmp_path / 'work').iterdir()] == ['config']
 
 
 def test_weights_fill_the_whole_backbone_or_are_refused(tmp_path, dry_run):

@@ -35,7 +35,7 @@ def lines(text):
 def test_from_a_bare_folder_to_a_report_in_one_command(task, finetune, mini_root, tmp_path):
     layout, length, name, key = KINDS[task]
     work = tmp_path / 'work'
-    said = lines(succeeded(finetune(mini_root / layout, length, 2, '--work-dir', work)))
+    said = lines(succeeded(finetune(mini_root / layout, length, 1, '--work-dir', work)))
     metrics = json.loads((work / 'metrics.json').read_text())
     value = f'{100 * metrics[key]:.1f}' if task == 'det' else f'{metrics[key]:.1f} %'
     assert f'{name} {value}' in said['best']
@@ -44,9 +44,6 @@ def test_from_a_bare_folder_to_a_report_in_one_command(task, finetune, mini_root
     assert said['report'] == str(work / 'report.html') and (work / 'report.html').is_file()
     (config,) = (work / 'config').glob('*.py')
     assert said['predict'].endswith(f'--model {config} --weights {said["checkpoint"]}')
-    again = finetune(mini_root / layout, length, 2, '--work-dir', work)
-    assert again.returncode == 2
-    assert again.stderr.startswith(f'error: {work} has a finished run: give another --work-dir')
 
 
 @pytest.mark.slow
@@ -79,12 +76,10 @@ def test_an_interrupted_run_goes_on(finetune, mini_root, tmp_path):
     assert (work / 'metrics.json').is_file()
 
 
-def test_dry_run_writes_a_config_and_bad_data_ends_in_one_line(finetune, mini_root, tmp_path):
-    work = tmp_path / 'work'
-    said = lines(succeeded(finetune(mini_root / 'ade', '--dry-run', '--work-dir', work)))
-    assert '11 classes' not in said['data'] and said['not trained']
-    assert [path.name for path in work.iterdir()] == ['config']
-    done = finetune(tmp_path, '--work-dir', tmp_path / 'other')
-    assert done.returncode == 2
-    assert done.stderr.startswith('error: ') and 'Traceback' not in done.stderr
-    assert not (tmp_path / 'other').exists()
+def test_bad_data_ends_in_one_line_and_verbose_shows_more(finetune, tmp_path):
+    done = finetune(tmp_path, '--work-dir', tmp_path / 'work')
+    assert done.returncode == 2 and done.stdout == ''
+    assert done.stderr.startswith(f'error: {tmp_path} has nothing in it: expected a folder of images per class')
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / 'work').exists()
+    assert 'Traceback' in finetune(tmp_path, '--verbose').stderr

@@ -150,6 +150,8 @@ def _split(root: Path, file: Path, content: dict, classes: tuple[str, ...]) -> S
 
 def _image_folder(root: Path, file: Path, names: list[str]) -> Path:
     """The folder that has all images of a file: one that is called like it, or where images usually are."""
+    if not names:
+        raise UserError(f'{file} lists no image: expected some')
     words = [name for name in (file.stem.split('_')[-1], split_named(file.stem) or '') if name]
     places = [root / 'images', root]
     places = [place / word for place in places for word in words] + [file.parent, *places]

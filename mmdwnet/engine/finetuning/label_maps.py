@@ -102,6 +102,9 @@ def _pairs(folders: dict[str, tuple[Path, Path]]) -> tuple[dict[str, list[str]],
     """The stems of the images of every split, the ends of the names of images and maps, and remarks."""
     images = {split: images_below(pair[0]) for split, pair in folders.items()}
     maps = {split: images_below(pair[1]) for split, pair in folders.items()}
+    empty = next((folders[split][0] for split, names in images.items() if not names), None)
+    if empty is not None:
+        raise UserError(f'{empty} has no image: expected images and, in the folder of label maps, one for each')
     image_end = _one_suffix([name for names in images.values() for name in names], folders['train'][0])
     map_type = _one_suffix([name for names in maps.values() for name in names], folders['train'][1])
     pairs = {split: [name.removesuffix(image_end) for name in names] for split, names in images.items()}
@@ -125,8 +128,6 @@ def _pairs(folders: dict[str, tuple[Path, Path]]) -> tuple[dict[str, list[str]],
 
 def _one_suffix(names: list[str], folder: Path) -> str:
     suffixes = sorted({Path(name).suffix for name in names})
-    if not names:
-        raise UserError(f'{folder} has no image: expected images and, in the folder beside it, their label maps')
     if len(suffixes) > 1:
         raise UserError(
             f'{folder} has files of several types, {", ".join(suffixes)}: mmseg reads one, so convert them to one'
