@@ -24,7 +24,8 @@ OTHERS = {
     'safetensors': 'files of that format',
 }
 NEEDED = ('torchvision', 'numpy')
-TESTED = 'requirements/onedl.txt'  # in a checkout; a wheel does not carry it
+# by the mmengine that is here, the pins of its distribution; in a checkout, for a wheel does not carry them
+TESTED = {'onedl-mmengine': 'requirements/onedl.txt', 'mmengine': 'requirements/openmmlab.txt'}
 
 
 def python() -> Iterator[Finding]:
@@ -71,7 +72,8 @@ def package(error: str | None) -> Iterator[Finding]:
 
 def tested_versions() -> dict[str, str]:
     """The versions that the tests run on, by distribution; {} where the list is not there."""
-    file = Path(__file__).resolve().parents[3] / TESTED
+    here = installed(LIBRARIES['mmengine'])
+    file = Path(__file__).resolve().parents[3] / TESTED[here[0][0].name if here else 'onedl-mmengine']
     if not file.is_file():
         return {}
     return dict(re.findall(r'^([\w.-]+)==([^\s;]+)', file.read_text(encoding='utf-8'), re.MULTILINE))
