@@ -31,18 +31,24 @@ def place(tmp_path_factory):
     return Place(folder / 'checkout', folder / 'mini')
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def classifier(place):
     """The work directory of a run of the config as it is: 40 steps, for there is one in an epoch."""
     return place.train(CLS)
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def detector(place):
-    return place.train(DET, 'default_hooks.logger.interval=1')
+    """The same; after so few steps everything is background, so that class is made less likely by hand."""
+    work = place.train(DET, 'default_hooks.logger.interval=1')
+    checkpoint = last_checkpoint(work)
+    content = load(checkpoint)
+    content['state_dict']['roi_head.bbox_head.fc_cls.bias'][-1] -= 5
+    torch.save(content, checkpoint)
+    return work
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def segmentor(place):
     steps = ('max_iters=8', 'train_cfg.val_interval=4', 'default_hooks.checkpoint.interval=4')
     return place.train(SEG, *steps, 'default_hooks.logger.interval=1')
@@ -277,8 +283,10 @@ def test_what_a_detector_confuses(place, detector):
     """Confusion matrix, scores of saved predictions, best and worst images, kinds of error."""
     printed = place.run('test_what_a_detector_confuses')
     assert 'confusion_matrix.png' in pictures(place.folder / 'out/confusion-det')
-    mean_ap = logged(detector, 'coco/bbox_mAP', training=False)[-1]
-    assert float(re.search(r"'coco/bbox_mAP': ([\d.]+)", printed)[1]) == pytest.approx(mean_ap)
+    scores = re.findall(
+        r"coco/bbox_mAP'?: ([\d.]+)", printed
+    )  # of both tests, and of the predictions of the first
+    assert len(scores) == 3 and len(set(map(float, scores))) == 1
     best, worst = (pictures(place.folder / 'out/best-and-worst-det' / kind) for kind in ('good', 'bad'))
     assert len(best) == len(worst) == VAL // 2 and not set(best) & set(worst)
     assert len(pictures(place.folder / 'out/errors/bbox')) == 4 * 11  # areas; classes, and all of them together
