@@ -144,9 +144,8 @@ def test_an_installed_wheel_knows_the_models_by_name(wheel, tmp_path):
     )
     env = {**os.environ, 'PYTHONPATH': str(tmp_path / 'site')}
     command = [sys.executable, '-W', 'ignore', '-c', code]
-    config, weights, count, kind = subprocess.check_output(command, cwd=tmp_path, env=env, text=True).splitlines()[
-        -4:
-    ]
+    out = subprocess.check_output(command, cwd=tmp_path, env=env, text=True)
+    config, weights, count, kind = out.splitlines()[-1].split()
     assert Path(config).is_relative_to(tmp_path / 'site' / 'mmdwnet' / '.mim' / 'configs' / 'ade20k')
     assert weights.endswith('/upernet_dwnet_tiny.pth')
     assert int(count) > 100
