@@ -238,14 +238,14 @@ class TestInputs:
         folder = tmp_path / 'in'
         shutil.copytree(photos, folder)
         (folder / 'a/broken.png').write_bytes((photos / 'a/x.png').read_bytes()[:300])
-        (folder / 'a/empty.jpg').touch()
+        (folder / 'a/[b]empty.jpg').touch()  # what is no markup of the terminal's
         data = (photos / 'b/y.jpg').read_bytes()
         (folder / 'b/cut.jpg').write_bytes(data[: len(data) * 2 // 3])
         results, status, said = run(folder, batch_size=2)
         assert status == 1
         assert len(results['images']) == 5 and results['complete']
         failed = {one['file_name'].removeprefix(f'{folder}/'): one['reason'] for one in results['failed']}
-        assert set(failed) == {'a/broken.png', 'a/empty.jpg', 'b/cut.jpg'}
+        assert set(failed) == {'a/broken.png', 'a/[b]empty.jpg', 'b/cut.jpg'}
         for reason in failed.values():
             assert 'cannot be read' in reason and '\n' not in reason
             assert f'failed: {reason}' in said

@@ -195,14 +195,16 @@ class Run:
         """Name what cannot be predicted, at once and in the results."""
         self.failures.append(reason)
         self.output.fail(source.path, reason)
-        self.console.print(f'[red]failed:[/red] {reason}', soft_wrap=True, highlight=False)
+        self.console.print(f'failed: {reason}', style='red', soft_wrap=True, highlight=False, markup=False)
 
     def report(self, model: str, random: bool) -> None:
         """Say what was done, and where it is."""
         speed = f'{self.done / self.seconds:.3g} images/s' if self.seconds else ''
         what = in_a_line(list(self.sources), sum(n for source, n in self.sources.items() if source.is_video))
         self.console.print(
-            f'{what} predicted by {model}, {speed}; all of it is in {self.output.folder}', soft_wrap=True
+            f'{what} predicted by {model}, {speed}; all of it is in {self.output.folder}',
+            soft_wrap=True,
+            markup=False,
         )
         if random:
             self.console.print('the weights are random: these predictions mean nothing')
