@@ -9,7 +9,6 @@ STAND_INS = {
     'OUT.pth': 'out/deployed.pth',
     'OUT.py': 'out/deployed.py',
     'OUT.onnx': 'out/nano.onnx',
-    'OUT.safetensors': 'out/nano.safetensors',
     'DIR': 'out',
 }
 WORD = re.compile(
