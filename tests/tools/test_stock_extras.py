@@ -192,6 +192,7 @@ def test_ema_and_layer_decay(place):
 # --- After training ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_curves_of_a_classifier(place, classifier):
     printed = place.run('test_curves_of_a_classifier')
     assert draws(place.folder / 'out/loss-cls.svg', logged(classifier, 'loss'))
