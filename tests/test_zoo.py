@@ -249,7 +249,7 @@ class TestStockInferencers:
         model = mmdwnet.load_model('dwnet-nano', 'seg', weights['seg'])
         expected = inference_model(model, image).pred_sem_seg.data[0].numpy()
         for name in ('dwnet-nano', 'dwnet-nano_upernet_mini'):
-            inferencer = MMSegInferencer(name, weights=weights['seg'], device='cpu', show_progress=False)
+            inferencer = MMSegInferencer(name, weights=weights['seg'], device='cpu')
             assert (inferencer(image)['predictions'] == expected).all()
 
     @pytest.mark.parametrize(('library', 'task'), [('mmdet', 'det'), ('mmseg', 'seg')])
