@@ -64,7 +64,7 @@ def contents(runs: Sequence[Run]) -> dict[str, Any]:
 def _names(runs: Sequence[Run]) -> list[str]:
     """A name for each run: that of its config, and where two have the same, of its folder, or its number."""
     names = [run.name for run in runs]
-    for others in ([run.folder.resolve().name for run in runs], [f'run {i + 1}' for i in range(len(runs))]):
+    for others in ([run.folder.absolute().name for run in runs], [f'run {i + 1}' for i in range(len(runs))]):
         if len(set(names)) < len(names):
             names = [name if names.count(name) == 1 else other for name, other in zip(names, others, strict=True)]
     return names

@@ -110,8 +110,8 @@ def chart_of_steps(run: Run, title: str, names: Sequence[str], log: bool = False
 
 
 def chart_of_metrics(run: Run) -> Chart | None:
-    """The metrics of every validation, without those of objects of one size."""
-    names = [name for name in metric_names(run) if not name.endswith(SIZES)][:MOST_CURVES]
+    """The metrics of every validation, without those of one size or class of objects."""
+    names = [name for name in metric_names(run) if not name.endswith((*SIZES, '_precision'))][:MOST_CURVES]
     return line_chart('Metrics', [metric_curve(run, name, name) for name in names], run.unit)
 
 
