@@ -24,7 +24,8 @@ def write_session(folder, stamp='20260101_120000', steps=range(1, 21), evaluatio
     if facts is not None:
         (session / FOLDER).mkdir()
         known = dict(
-            phase='train', task='cls', config='configs/nano.py', differences=[], started='2026-01-01T12:00:00+00:00',
+            phase='train', task='cls', config='configs/nano.py', differences=[],
+            started='2026-01-01T12:00:00+00:00',
             processes=2, batch_size=4, steps_per_epoch=10, by_epoch=True, first_step=0, last_step=40, epochs=4,
             parameters=1_500_000, resumed=False, images=80, machine=dict(cpu='a CPU', commit='abc', versions={}),
         )  # fmt: skip

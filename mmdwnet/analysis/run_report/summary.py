@@ -64,9 +64,8 @@ def tiles(run: Run) -> list[dict[str, str]]:
         found.append((f'{speed.images:.3g}', 'images a second in training'))
     if run.sessions:
         sessions = f' in {len(run.sessions)} sessions' if len(run.sessions) > 1 else ''
-        found.append(
-            (duration(seconds_of(run)).replace('minutes', 'min'), f'of training and validation{sessions}')
-        )
+        time = duration(seconds_of(run)).replace('minutes', 'min')  # a tile is narrow
+        found.append((time, f'of training and validation{sessions}'))
     if run.facts.get('parameters'):
         found.append((f'{run.facts["parameters"] / 1e6:.2f} M', 'parameters'))
     memory = memory_of(run)
