@@ -84,6 +84,7 @@ HEADINGS = {
     'coco': 'COCO',
     'ade20k': 'ADE20K',
 }
+MAIN_SOURCE = {'imagenet/ablation': 'interpret'}  # of the other trees it is the talk
 # the nets of the short table, with what is published of them: tree, start of the name, metric
 SHORT = ('swin', 'dwnet', 'dynamic-dwnet', 'idynamic-dwnet')
 SHORT_METRICS = (
@@ -188,7 +189,9 @@ def zoo_section(root: Path) -> str:
     parts, used = [], []
     for tree, models in _metafiles(root).items():
         used += [entry['Source'] for model in models for entry in model.get('Published', ())]
-        parts.append(f'### {HEADINGS[tree]}\n\n{_zoo_table(models)}')
+        source = MAIN_SOURCE.get(tree, 'talk')
+        line = f'What is published is from "{source}" where no other source is named.'
+        parts.append(f'### {HEADINGS[tree]}\n\n{line}\n\n{_zoo_table(models, source)}')
     sources = ''.join(f'- {name}: {text}\n' for name, text in load_sources().items() if name in used)
     return '\n'.join([f'{BEGIN}\n', *parts, f'### Sources\n\n{sources}{END}'])
 
@@ -205,7 +208,7 @@ def short_section(root: Path) -> str:
                 model = next(m for name, m in trees[tree].items() if name.startswith(f'{start}{net}-{size}_'))
                 if not cells:
                     cells = [f'[{net}-{size}]({model["Config"]})', *_sizes(model)]
-                cells.append(_cell(model['Published'], labels[metric]))
+                cells.append(_cell(model['Published'], labels[metric], 'talk'))
             lines.append(cells)
     return f'{BEGIN}\n{_table(lines)}{END}'
 
@@ -216,7 +219,7 @@ def _metafiles(root: Path) -> dict[str, list[dict]]:
     return {tree: yaml.safe_load(path.read_text(encoding='utf-8'))['Models'] for tree, path in paths.items()}
 
 
-def _zoo_table(models: Sequence[dict]) -> str:
+def _zoo_table(models: Sequence[dict], source: str) -> str:
     metrics = [metric.name for metric in METRICS.values()]
     published = [entry for model in models for entry in model.get('Published', ())]
     metrics = [name for name in metrics if any(name in entry for entry in published)]
@@ -224,7 +227,7 @@ def _zoo_table(models: Sequence[dict]) -> str:
     header = ['config', 'params', 'FLOPs', 'published: params', 'FLOPs', *(labels[name] for name in metrics)]
     lines = [[*header, 'weights']]
     for model in models:
-        cells = [_cell(model.get('Published', ()), name) for name in ('Parameters', 'FLOPs', *metrics)]
+        cells = [_cell(model.get('Published', ()), name, source) for name in ('Parameters', 'FLOPs', *metrics)]
         weights = f'[official]({model["Weights"]})' if 'Weights' in model else '-'
         lines.append([f'[{model["Name"]}](../{model["Config"]})', *_sizes(model), *cells, weights])
     return _table(lines)
@@ -240,5 +243,5 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
     return ''.join(f'| {" | ".join(cells)} |\n' for cells in [lines[0], rule, *lines[1:]])
 
 
-def _cell(published: Sequence[dict], name: str) -> str:
-    return named_values([(entry['Source'], entry[name]) for entry in published if name in entry], 'talk')
+def _cell(published: Sequence[dict], name: str, source: str) -> str:
+    return named_values([(entry['Source'], entry[name]) for entry in published if name in entry], source)
