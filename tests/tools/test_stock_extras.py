@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.analysis.print_helper import _format_size
 from mmengine.registry import DATASETS, MODELS
+from mmpretrain import get_model
 from PIL import Image
 from stock_page import Place, blocks
 
@@ -222,7 +223,8 @@ def test_time_augmentation_of_a_classifier(place, classifier):
         torch.stack([p['pred_score'] for p in pickle.loads((place.folder / 'out' / name).read_bytes())])
         for name in ('cls-flipped.pkl', 'cls-flipped-stock.pkl')
     )
-    cfg, model, _ = load_dwnet_model(f'configs/mini/{CLS}.py', str(last_checkpoint(classifier)))
+    cfg = load_config(f'configs/mini/{CLS}.py')
+    model = get_model(cfg, str(last_checkpoint(classifier)))
     dataset = DATASETS.build(dict(cfg.test_dataloader.dataset, data_root=str(place.folder / 'data/mini/imagenet')))
     images = torch.stack([sample['inputs'] for sample in dataset])
     with torch.no_grad():
