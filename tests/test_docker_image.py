@@ -106,9 +106,11 @@ def config(builder, image):
     return json.loads(builder.read('inspect', '--type', 'image', image))['Docker']['config']
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def container(builder, image):
-    return builder.read('from', image)
+    name = builder.read('from', image)  # fresh, as `docker run` has it: caches in its home belong to who made them
+    yield name
+    builder('rm', name, stdout=subprocess.DEVNULL)
 
 
 def test_image_says_what_it_runs(config):
