@@ -89,8 +89,10 @@ def is_running(folder: Path) -> bool:
         return False
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):  # what POSIX has for a lock that another process holds
         return True
+    except OSError:  # no locks here
+        return False
     finally:
         os.close(file)
     return False
