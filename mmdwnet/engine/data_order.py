@@ -55,12 +55,19 @@ class PlacedSampler(Sampler):
     """
 
     def __init__(self, sampler: dict, dataset: Dataset, seed: int | None = None):
-        self.inner = MMENGINE_DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
+        self._cfg = sampler
         self.dataset = dataset  # batch samplers look into it
         self.seed = seed or 0
         self.epoch = 0
+        self._build()
+
+    def _build(self) -> None:
+        default = dict(dataset=self.dataset, seed=self.seed)
+        self.inner = MMENGINE_DATA_SAMPLERS.build(self._cfg, default_args=default)
 
     def __iter__(self) -> Iterator[Draw]:
+        if not self.ends():
+            self._build()  # the indices of an endless one are a generator, which an earlier pass has used or closed
         rank, world_size = get_dist_info()
         for position, index in enumerate(self.inner):
             yield Draw(index, (self.seed, self.epoch, position * world_size + rank))
