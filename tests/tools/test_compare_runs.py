@@ -7,6 +7,7 @@ import pytest
 from written_runs import ended, write_session
 
 from mmdwnet.analysis.run_report.comparing import write_comparison
+from mmdwnet.errors import UserError
 
 TOOL = 'tools/analysis_tools/compare_runs.py'
 DEEPER = "default_scope = 'mmpretrain'\nlr = 0.1\nmodel = dict(depth=3)\n"
@@ -80,8 +81,13 @@ def test_a_run_by_iterations_beside_one_by_epochs(runs):
         (['a', '.'], 'is no work directory of a run'),
     ],
 )
-def test_what_cannot_be_compared_ends_with_one_line(names, says, runs, run_python):
-    done = run_python(TOOL, *(runs / name for name in names), '--out', runs / 'page.html')
-    assert done.returncode == 2 and says in done.stderr
-    assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+def test_what_cannot_be_compared_is_named(names, says, runs):
+    with pytest.raises(UserError, match=says):
+        compared(runs, *names)
+    assert not (runs / 'page.html').exists()
+
+
+def test_a_folder_that_is_no_run_ends_the_tool_with_one_line(runs, run_python):
+    done = run_python(TOOL, runs / 'a', runs, '--out', runs / 'page.html')
+    assert done.returncode == 2 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
     assert not (runs / 'page.html').exists()
