@@ -31,7 +31,9 @@ def neighbourhood_attention(
     """Attend to the K x K nearest positions: `softmax(q k^T / sqrt(d) + bias) v` over the keys of each query.
 
     Args:
-        q, k, v: (B, heads, H, W, d), H and W at least K; one floating dtype, under autocast its dtype.
+        q: queries, (B, heads, H, W, d), H and W at least K; one floating dtype, under autocast its dtype.
+        k: keys, as q.
+        v: values, as q.
         kernel_size: K, odd.
         bias: relative position biases, (heads, 2K - 1, 2K - 1), or None. That of a key `(i, j)` for a query
             `(y, x)` is `bias[head, i - y + K - 1, j - x + K - 1]`.
