@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 # colours that differ for colour-blind eyes too (Okabe and Ito)
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
@@ -125,6 +125,7 @@ def _style(axes: Axes, x_label: str, log: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if log:
         axes.set_yscale('log')
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ''))
     else:
