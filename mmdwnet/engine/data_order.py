@@ -67,7 +67,7 @@ class PlacedSampler(Sampler):
 
     def __iter__(self) -> Iterator[Draw]:
         if not self.ends():
-            self._build()  # the indices of an endless one are a generator, which an earlier pass has used or closed
+            self._build()  # its indices are one generator, which an earlier pass has used or closed
         rank, world_size = get_dist_info()
         for position, index in enumerate(self.inner):
             yield Draw(index, (self.seed, self.epoch, position * world_size + rank))
