@@ -32,8 +32,8 @@ OPENMMLAB = [  # the original packages, in place of the maintained builds; numpy
 ONNX = ['onnx', 'onnxscript', 'onnxruntime']  # what tools/model_converters/export_onnx.py needs
 DOCS = ['mkdocs', 'mkdocs-material', 'mkdocstrings-python']  # what `make docs` needs
 # what the stock scripts of docs/stock-extras.md need; mmseg's calls grad-cam as before 1.5, and the two
-# distributions of mmpretrain name an argument of t-SNE as before and since scikit-learn 1.5: 1.5 and 1.6 take both;
-# mmpretrain's browse_dataset.py calls a private function of matplotlib, which 3.11 has changed
+# distributions of mmpretrain name an argument of t-SNE as before and since scikit-learn 1.5: 1.5 and 1.6 take
+# both; mmpretrain's browse_dataset.py calls a private function of matplotlib, which 3.11 has changed
 VIS = ['grad-cam>=1.4.8,<1.5', 'matplotlib<3.11', 'scikit-learn>=1.5,<1.7', 'seaborn']
 TEST = [*ONNX, *DOCS, *VIS, 'playwright', 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm']
 TEST += ['torchmetrics']

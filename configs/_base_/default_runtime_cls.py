@@ -11,4 +11,6 @@ custom_imports = dict(imports=['mmdwnet'], allow_failed_imports=False)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
 env_cfg = dict(cudnn_benchmark=True)
 randomness = dict(seed=0, diff_rank_seed=True)
-visualizer = dict(_delete_=True, type='mmpretrain.UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+visualizer = dict(
+    _delete_=True, type='mmpretrain.UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]
+)
