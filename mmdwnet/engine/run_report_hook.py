@@ -93,9 +93,13 @@ class RunReportHook(Hook):
         """
         if not is_main_process():
             return
-        self._facts['ended'] = dict(how=how, why=why, when=_now(), **_place(runner, self._facts))
+
+        def finish() -> None:
+            self._facts['ended'] = dict(how=how, why=why, when=_now(), **_place(runner, self._facts))
+            self._finish(runner)
+
         self._given_up = False  # of the page only what is there
-        self._guarded(runner, lambda: self._finish(runner))
+        self._guarded(runner, finish)
 
     def _begin(self, runner: Runner, phase: str) -> None:
         if not is_main_process():
@@ -137,9 +141,12 @@ class RunReportHook(Hook):
 
     def _keep(self, runner: Runner, phase: str, metrics: dict[str, float]) -> None:
         """Put together what all processes have kept, and write it on the main process."""
-        mine = None if self._given_up or self._records is None else self._records.parts()
-        parts = all_gather_object(mine)  # by all of them, also by one that has given up
         records, self._records = self._records, None
+        mine: list[dict[str, Any]] = []  # empty where there is nothing, or it failed
+        if records is not None:
+            self._guarded(runner, lambda: mine.append(records.parts()))
+        # by all of them, also by one that has given up: the others would wait for it
+        parts = all_gather_object(mine[0] if mine else None)
         if not is_main_process():
             return
 
@@ -230,7 +237,7 @@ def _place(runner: Runner, facts: dict[str, Any]) -> dict[str, int]:
     """How far a training has come, in steps and epochs; nothing of a test."""
     if facts.get('phase') != 'train':
         return {}
-    return dict(step=runner.iter, epoch=runner.epoch, by_epoch=facts['by_epoch'])
+    return dict(step=runner.iter, epoch=runner.epoch, by_epoch=facts.get('by_epoch'))
 
 
 def _is_number(value: Any) -> bool:

@@ -8,6 +8,7 @@ import torch
 from mmengine.runner import Runner
 from resumable_runs import config_of
 
+from mmdwnet.engine import run_report_hook
 from mmdwnet.engine.exact_resume import make_resumable
 from mmdwnet.engine.run_report_hook import RunReportHook, keep_scalars, reported
 from mmdwnet.errors import UserError
@@ -83,6 +84,29 @@ def test_scalars_are_kept_beside_another_backend():
     keep_scalars(cfg)
     keep_scalars(cfg)
     assert [each['type'] for each in cfg.visualizer.vis_backends] == ['TensorboardVisBackend', 'LocalVisBackend']
+
+
+class Unreadable:
+    """A part of a run that raises, whatever is asked of it."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(f'no {name}')
+
+
+def test_a_run_that_the_hook_could_not_look_at_ends_as_it_would(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_report_hook, '_batch_size', lambda loader: Unreadable().batch_size)
+    runner = runner_in(tmp_path / 'run')
+    with reported(runner, 'nano.py', []):
+        runner.train()
+    assert runner.iter == 20
+    assert 'the report lacks a part: RuntimeError: no batch_size' in only(tmp_path, '*.log').read_text()
+
+
+def test_records_that_cannot_be_put_together_are_a_warning(tmp_path):
+    runner, hook = runner_in(tmp_path / 'run'), RunReportHook()
+    hook._records = Unreadable()
+    hook.after_val_epoch(runner, {})
+    assert 'the report lacks a part: RuntimeError: no parts' in only(tmp_path, '*.log').read_text()
 
 
 def test_it_takes_no_unknown_argument():
