@@ -141,6 +141,17 @@ def test_a_resumed_run_is_one_run(tmp_path):
     assert 'The training is through.' in text and 'killed or lost' in text and '20 to 40' in text
 
 
+@pytest.mark.parametrize(('by_epoch', 'unit'), [(True, 1), (False, 10)])
+def test_validations_that_a_resume_has_undone_are_left_out(by_epoch, unit, tmp_path):
+    """Validated up to step 50, it went on from its checkpoint of step 40, and was killed before the next one."""
+    facts, validated = dict(by_epoch=by_epoch), [(unit * i, 10.0 * i) for i in range(1, 6)]
+    write_session(tmp_path, '20260101_120000', range(1, 51), validated, facts)
+    write_session(tmp_path, '20260101_130000', range(41, 43), [], dict(facts, first_step=40, resumed=True))
+    run = collect(tmp_path)
+    assert [line['step'] for line in run.evaluations] == [unit * i for i in range(1, 5)]
+    assert best(run, 'accuracy/top1').value == 40
+
+
 def test_another_training_in_the_same_folder_is_not_mixed_in(tmp_path):
     write_session(tmp_path, '20260101_120000', range(1, 26), [(1, 99.0)], dict(ended=ended()))
     write_session(tmp_path, '20260102_120000', range(1, 11), [(1, 20.0)], dict(ended=ended(step=10)))

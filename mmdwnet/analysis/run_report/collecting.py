@@ -192,10 +192,11 @@ class Run:
 
     @cached_property
     def evaluations(self) -> list[Scalars]:
-        """The metrics of every validation; 'step' counts epochs or iterations."""
+        """The metrics of every validation; 'step' counts epochs or iterations. Of what was done twice, the last."""
         found: dict[int, Scalars] = {}
         for session in self.sessions:
-            found.update({int(line['step']): line for line in session.evaluations})
+            kept = {step: line for step, line in found.items() if step <= self.x_of(session.first_step)}
+            found = kept | {int(line['step']): line for line in session.evaluations}
         return [found[step] for step in sorted(found)]
 
     @cached_property
