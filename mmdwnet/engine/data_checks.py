@@ -170,6 +170,7 @@ def _check_instances(model: dict, dataset: dict, name: str, report: Report) -> i
         categories = {category['id']: category['name'] for category in coco['categories']}
         annotations = [(a['id'], a['image_id'], a['category_id'], _four(a)) for a in coco['annotations']]
         shapeless = [a['id'] for a in coco['annotations'] if masks and not a['segmentation']]
+        unscored = [a['id'] for a in coco['annotations'] if 'iscrowd' not in a]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'{name}: {file} is no COCO instance JSON ({type(error).__name__}: {error})') from error
     if not images or not annotations:
@@ -193,6 +194,11 @@ def _check_instances(model: dict, dataset: dict, name: str, report: Report) -> i
         raise UserError(
             f'{name}: {len(shapeless)} annotations of {file} have no segmentation, which the mask head needs '
             f'(first: annotation {shapeless[0]})'
+        )
+    if unscored and name != 'train_dataloader':  # mmdet can train without
+        raise UserError(
+            f'{name}: {len(unscored)} annotations of {file} have no iscrowd, which the COCO evaluation needs '
+            f'(first: annotation {unscored[0]}): add "iscrowd": 0, or 1 where one is of a crowd'
         )
     _check_sizes(images, annotations, folder, file, report)
     classes = _class_names(dataset)

@@ -102,6 +102,29 @@ def test_coco_in_one_file(tmp_path, file, images, prefix):
     assert data.splits['train'].images == images
 
 
+@pytest.mark.parametrize('split', [True, False], ids=['val split', 'one file'])
+def test_annotations_without_iscrowd_are_scored_as_no_crowds(tmp_path, split):
+    """As labelme2coco and others write them; the COCO evaluation fails without."""
+    content = coco([f'{i}.png' for i in range(6)], FRUITS)
+    for annotation in content['annotations']:
+        del annotation['iscrowd']
+    content['annotations'][1]['iscrowd'] = 1
+    for name in ('train', 'val') if split else ('instances',):
+        coco_folder(tmp_path / 'data', f'{name}.json', 'images', content)
+    data, config = written(tmp_path, lambda root: root)
+    assert any('no iscrowd in val.json' in remark for remark in data.remarks) == split
+    cfg = load_config(str(config))
+    file = Path(cfg.val_evaluator.ann_file)
+    assert file == config.parent / 'val.json' and cfg.val_dataloader.dataset.ann_file == str(file)
+    crowds = {entry['id']: entry['iscrowd'] for entry in json.loads(file.read_text())['annotations']}
+    assert set(crowds.values()) <= {0, 1} and all(crowd == (number == 6) for number, crowd in crowds.items())
+    assert all(report.clean for report in check_dataset(cfg, ['train', 'val']))
+    for dataset in (cfg.val_dataloader.dataset, cfg.val_evaluator):  # a config that someone has edited
+        dataset.ann_file = str(tmp_path / ('data/val.json' if split else 'data/instances.json'))
+    (report,) = check_dataset(cfg, ['val'])
+    assert 'have no iscrowd, which the COCO evaluation needs (first: annotation 5): add' in report.problems[0]
+
+
 def test_classes_are_in_the_order_of_the_file_as_mmdet_numbers_them(tmp_path):
     coco_folder(tmp_path, 'a.json', 'images', coco(['a.png', 'b.png'], [*FRUITS, (0, 'supercategory')][:2]))
     content = json.loads((tmp_path / 'a.json').read_text())

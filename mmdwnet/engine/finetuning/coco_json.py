@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +17,7 @@ EXPECTED = (
     'COCO JSON, as ROOT/annotations/instances_train.json with ROOT/train/, ROOT/train/_annotations.coco.json, or '
     'ROOT/annotations.json with ROOT/images/'
 )
-# what mmdet and the COCO evaluation read of an annotation
+# what mmdet and the COCO evaluation read of an annotation, apart from iscrowd, which many exporters leave out
 REQUIRED = ('id', 'image_id', 'category_id', 'bbox', 'area')
 
 
@@ -46,6 +47,10 @@ def read(root: Path) -> OwnData:
     coco = {split: contents[file] for split, file in files.items()}
     classes, remarks = _classes(coco, files)
     splits = {split: _split(root, files[split], content, classes) for split, content in coco.items()}
+    for split, content in coco.items():
+        if split != 'train' and any('iscrowd' not in annotation for annotation in content['annotations']):
+            splits[split] = replace(splits[split], listed=f'{split}.json')
+            remarks.append(f'no iscrowd in {files[split].name}: 0 in a copy of it beside the config')
     masks, remark = _masks(coco)
     names = ', '.join(split.annotations for split in splits.values())
     remarks += remark

@@ -1,4 +1,4 @@
-"""Split a data set without a val split into one to train on and one to validate with, and write which is which.
+"""Split a data set without a val split into one to train on and one to validate with; write which is which.
 
 The images stay where they are: a list of them, or a COCO JSON, goes beside the config.
 """
@@ -78,7 +78,7 @@ def split_off(samples: Sequence[Sample], share: float = SHARE) -> tuple[tuple[Sa
 
 
 def write_lists(data: OwnData, folder: Path) -> None:
-    """Write the files that say which images are of which split, where the data has no such split of its own.
+    """Write the files beside the config that say which images are of which split, where splits are to have one.
 
     Raises:
         UserError: one cannot be written.
@@ -98,5 +98,5 @@ def _text(data: OwnData, split: Split) -> str:
     names = {sample.image for sample in split.samples}
     images = [image for image in content['images'] if image['file_name'] in names]
     numbers = {image['id'] for image in images}
-    annotations = [a for a in content['annotations'] if a['image_id'] in numbers]
+    annotations = [{'iscrowd': 0, **a} for a in content['annotations'] if a['image_id'] in numbers]
     return json.dumps({**content, 'images': images, 'annotations': annotations})
