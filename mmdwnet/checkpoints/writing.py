@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -59,4 +60,5 @@ def write_atomically(
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
         raise UserError(f'{path} cannot be written: {" ".join(str(error).split())}') from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not be made, as below a file
+            partial.unlink(missing_ok=True)

@@ -91,3 +91,10 @@ def test_a_folder_that_is_no_run_ends_the_tool_with_one_line(runs, run_python):
     done = run_python(TOOL, runs / 'a', runs, '--out', runs / 'page.html')
     assert done.returncode == 2 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
     assert not (runs / 'page.html').exists()
+
+
+def test_a_file_in_place_of_the_folder_of_the_page_is_one_line(runs, run_python):
+    (runs / 'epoch_1.pth').write_text('weights')
+    done = run_python(TOOL, runs / 'a', runs / 'b', '--out', runs / 'epoch_1.pth' / 'page.html')
+    assert done.returncode == 2 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+    assert 'there is no folder' in done.stderr and (runs / 'epoch_1.pth').read_text() == 'weights'

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from browser import chromium, look
+from written_runs import write_session
 
 from mmdwnet.analysis.run_report.collecting import collect
 from mmdwnet.analysis.run_report.page import OF_TRAINING, SECTIONS
@@ -195,6 +196,15 @@ def test_all_sections_have_their_numbers(task, trained):
     assert 'images a second' in text and facts['command'] in text
     assert (facts['machine']['commit'] or 'not a git checkout').removesuffix('-dirty') in text
     assert all(name in text for name in collect(trained(task)).evaluation.facts['classes'])
+
+
+def test_a_checkpoint_is_not_overwritten_with_the_page(run_python, tmp_path):
+    write_session(tmp_path)
+    (tmp_path / 'epoch_1.pth').write_text('weights')
+    done = run_python(TOOL, tmp_path, '--out', tmp_path / 'epoch_1.pth')
+    assert done.returncode == 2 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+    assert 'expected a name that ends in .html' in done.stderr
+    assert (tmp_path / 'epoch_1.pth').read_text() == 'weights'
 
 
 def test_a_folder_that_is_no_run_is_one_line_and_verbose_a_traceback(run_python, tmp_path):

@@ -9,6 +9,7 @@ try:
 
     from mmdwnet.analysis.run_report.page import write_report
     from mmdwnet.analysis.run_report.summary import banner
+    from mmdwnet.checkpoints.writing import check_target
     from mmdwnet.errors import run_tool
 except ImportError as error:  # what is missing, or of the wrong version, in one line
     raise SystemExit(f'error: {error}') from None
@@ -16,7 +17,7 @@ except ImportError as error:  # what is missing, or of the wrong version, in one
 
 def main(args: argparse.Namespace) -> None:
     """Make the page and say where it is."""
-    out = Path(args.out) if args.out else Path(args.work_dir, 'report.html')
+    out = check_target(args.out, '.html', force=True) if args.out else Path(args.work_dir, 'report.html')
     run = write_report(Path(args.work_dir), out)
     print(f'{out}: {run.name}. {banner(run)["title"]}')
 
