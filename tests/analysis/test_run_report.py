@@ -8,11 +8,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from jinja2 import UndefinedError
 from written_runs import ended, write_evaluation, write_session
 
 from mmdwnet.analysis.run_report.collecting import collect
-from mmdwnet.analysis.run_report.facts import differences
-from mmdwnet.analysis.run_report.page import write_report
+from mmdwnet.analysis.run_report.facts import EVALUATION, FOLDER, differences
+from mmdwnet.analysis.run_report.page import contents, render, write_report
 from mmdwnet.analysis.run_report.per_class import class_table, confusions
 from mmdwnet.analysis.run_report.reading import best, pace
 from mmdwnet.analysis.run_report.records import Evaluation, Records, merged
@@ -197,6 +198,26 @@ def test_a_run_of_a_stock_tool_has_its_curves(tmp_path):
     text = text_of(tmp_path / 'page.html')
     assert "not started by this project's tools" in text and '50.00' in text and 'Not known' in text
     assert 'alt="Loss: loss from 10 to 0.5"' in (tmp_path / 'page.html').read_text()
+
+
+def test_the_page_of_an_evaluation_without_pictures_says_so(tmp_path):
+    session = write_session(tmp_path, facts={})
+    write_evaluation(session, [0, 1], [0, 0])
+    write_report(tmp_path, tmp_path / 'page.html')
+    page = (tmp_path / 'page.html').read_text()
+    assert page.count('data:image/jpeg') == 3 and 'No picture' not in page and ': px' not in page
+    found = collect(tmp_path).evaluation
+    Evaluation(found.facts, found.rows, [], []).save(session / FOLDER / EVALUATION)
+    write_report(tmp_path, tmp_path / 'page.html')
+    assert 'No picture was kept' in text_of(tmp_path / 'page.html')
+
+
+def test_a_value_that_a_template_lacks_is_an_error(tmp_path):
+    write_session(tmp_path, facts={})
+    values = contents(collect(tmp_path))
+    del values['tiles']
+    with pytest.raises(UndefinedError, match='tiles'):
+        render('report.html', **values)
 
 
 def test_names_from_outside_are_text_on_the_page(tmp_path):

@@ -192,7 +192,7 @@ class Run:
 
     @cached_property
     def evaluations(self) -> list[Scalars]:
-        """The metrics of every validation; 'step' counts epochs or iterations. Of what was done twice, the last."""
+        """The metrics of every validation, of one done twice the last; 'step' counts epochs or iterations."""
         found: dict[int, Scalars] = {}
         for session in self.sessions:
             kept = {step: line for step, line in found.items() if step <= self.x_of(session.first_step)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ...checkpoints.writing import write_atomically
 from ...engine.doctor.page import duration, size
@@ -66,9 +66,14 @@ def write_report(folder: Path, out: Path) -> Run:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a template of this package."""
-    loader = PackageLoader('mmdwnet.analysis.run_report')
-    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    """Fill in a template of this package; a value that it lacks is an error, not a gap in the page."""
+    environment = Environment(
+        loader=PackageLoader('mmdwnet.analysis.run_report'),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
     written = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
     return environment.get_template(template).render(version=__version__, written=written, **values)
 
@@ -128,6 +133,7 @@ def _evaluated(evaluation: Evaluation | None) -> dict[str, Any]:
         confused=[(t, f, f'{count:,}', f'{part:.1%}') for t, f, count, part in confusions(table)],
         unit_of_confusion=table.columns[-1],
         evaluated=f'From {what}, {facts["images"]:,} images.',
+        no_records='No picture was kept: the images could not be read.',
         samples=[_picture(each, task) for each in evaluation.samples],
         samples_note=f'Images from all over the set, from {what}. {SIDES[task]}',
         worst=[_picture(each, task) for each in evaluation.worst],
