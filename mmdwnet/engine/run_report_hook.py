@@ -224,9 +224,13 @@ def reported(runner: Runner, config: str, differences: Sequence[Sequence[Any]]) 
 
 def keep_scalars(cfg: Config) -> None:
     """Have a run write its scalars to files, also where the config has another backend in place of that."""
-    backends = (cfg.get('visualizer') or {}).get('vis_backends')
-    if backends is not None and all(backend.get('type') != 'LocalVisBackend' for backend in backends):
-        backends.append(dict(type='LocalVisBackend'))
+    visualizer = cfg.get('visualizer')
+    if not visualizer:  # mmengine makes one that writes them
+        return
+    backends = visualizer.get('vis_backends') or []
+    backends = [backends] if isinstance(backends, dict) else list(backends)
+    if all(str(backend.get('type')).split('.')[-1] != 'LocalVisBackend' for backend in backends):
+        visualizer['vis_backends'] = [*backends, dict(type='LocalVisBackend')]
 
 
 def _batch_size(loader: Any) -> int | None:

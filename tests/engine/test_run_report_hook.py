@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.runner import Runner
 from resumable_runs import config_of
 
@@ -77,13 +78,25 @@ def test_an_error_is_on_the_page_and_goes_on(error, why, tmp_path):
     assert 'an error stopped it' in (tmp_path / 'run' / 'report.html').read_text()
 
 
-def test_scalars_are_kept_beside_another_backend():
-    from mmengine.config import Config
+LOCAL, BOARD = dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')
+WITH_SCOPE = dict(type='mmengine.LocalVisBackend')
 
-    cfg = Config(dict(visualizer=dict(vis_backends=[dict(type='TensorboardVisBackend')])))
+
+@pytest.mark.parametrize(
+    ('visualizer', 'kept'),
+    [
+        (dict(vis_backends=[BOARD]), [BOARD, LOCAL]),
+        (dict(vis_backends=BOARD), [BOARD, LOCAL]),
+        (dict(vis_backends=[WITH_SCOPE]), [WITH_SCOPE]),
+        (dict(vis_backends=None), [LOCAL]),
+        (dict(type='Visualizer'), [LOCAL]),
+    ],
+)
+def test_scalars_are_kept_by_one_backend_beside_others(visualizer, kept):
+    cfg = Config(dict(visualizer=visualizer))
     keep_scalars(cfg)
     keep_scalars(cfg)
-    assert [each['type'] for each in cfg.visualizer.vis_backends] == ['TensorboardVisBackend', 'LocalVisBackend']
+    assert cfg.visualizer.vis_backends == kept
 
 
 class Unreadable:
