@@ -240,6 +240,38 @@ class TestInputs:
         results, *_ = run(tmp_path / 'x[1].png')
         assert results['images'][0]['picture'] == 'pictures/x[1].png'
 
+    def test_linked_folders_are_followed_and_a_circle_ends(self, tmp_path):
+        for name in ('data/own.tiff', 'elsewhere/deep/linked.webp'):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        (tmp_path / 'data/link').symlink_to(tmp_path / 'elsewhere')
+        (tmp_path / 'data/again').symlink_to(tmp_path / 'elsewhere/deep')
+        (tmp_path / 'elsewhere/circle').symlink_to(tmp_path / 'elsewhere')
+        (tmp_path / 'data/above').symlink_to(tmp_path)
+        sources, others = find_sources([str(tmp_path / 'data')])
+        assert [source.name for source in sources] == ['again/linked', 'own']  # each once
+        assert others == 0
+
+    def test_no_two_sources_write_the_same_files(self, run, photos, videos, tmp_path):
+        folder = tmp_path / 'in'
+        for place in ('a.jpg', 'a.png', 'a.jpg.jpg', 'clip/000000.png'):
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(photos / ('a/x.png' if place.endswith('png') else 'b/y.jpg'), folder / place)
+        make_video(folder / 'clip.mp4', 'mp4v', 2)
+        results, status, _ = run(folder, task='seg')
+        images = results['images']
+        assert status == 0 and len(images) == 6
+        for written in (
+            [entry['label_map'] for entry in images],
+            [entry['picture'] for entry in results['videos'] + images if 'picture' in entry],
+        ):
+            assert len(set(written)) == len(written)
+            assert all((tmp_path / 'out' / place).is_file() for place in written)
+        assert [entry['label_map'] for entry in images if 'frame' in entry] == [
+            f'label_maps/clip.mp4/00000{frame}.png' for frame in (0, 1)
+        ]
+        assert results['videos'][0]['picture'] == 'pictures/clip.mp4'
+
     def test_what_cannot_be_read_is_named_and_the_rest_predicted(self, run, photos, tmp_path):
         folder = tmp_path / 'in'
         shutil.copytree(photos, folder)

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from ...errors import UserError
+from ..image_files import IMAGES, files_below
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.gif')
 KINDS = 'an image (' + ', '.join(IMAGES) + ') or a video (' + ', '.join(VIDEOS) + ')'
 
@@ -25,13 +25,16 @@ class Source:
 
     Args:
         path: as it was given.
-        name: what is made from it is called so: a path without suffix, of no other source.
+        name: what is made from it is called so: a path without its suffix, or with it where that is another's.
         is_video: which of the two.
+        frames: of a video: the folder of what is made from its frames, a path with its suffix, for an image or a
+            folder of images may be beside it that is called the same without.
     """
 
     path: Path
     name: str
     is_video: bool
+    frames: str = ''
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def find_sources(given: Sequence[str]) -> tuple[list[Source], int]:
     found, others = [], 0
     for text in given:
         if Path(text).is_dir():
-            files = sorted(path for path in Path(text).rglob('*') if path.is_file())
+            below = (Path(text, file) for file in files_below(Path(text)))
+            files = sorted(path for path in below if path.is_file())
             fitting = [path for path in files if _is_source(path) and not path.name.startswith('.')]
             others += len(files) - len(fitting)
             if not fitting:
@@ -97,11 +101,13 @@ def _named(paths: Sequence[Path]) -> list[Source]:
     places = [Path(os.path.abspath(path)) for path in paths]
     top = Path(os.path.commonpath([place.parent for place in places]))
     names = [place.relative_to(top) for place in places]
-    stems = Counter(name.with_suffix('') for name in names)
+    # taken are a for a.jpg beside a.png, and a.jpg for a.jpg.jpg beside a.jpg
+    taken = Counter([*names, *(name.with_suffix('') for name in names)])
     sources = []
     for path, name in zip(paths, names, strict=True):
-        own = name.with_suffix('') if stems[name.with_suffix('')] == 1 else name  # a.jpg beside a.png
-        sources.append(Source(path, own.as_posix(), path.suffix.lower() in VIDEOS))
+        short, is_video = name.with_suffix(''), path.suffix.lower() in VIDEOS
+        own = short if taken[short] == 1 else name
+        sources.append(Source(path, own.as_posix(), is_video, name.as_posix() if is_video else ''))
     return sources
 
 

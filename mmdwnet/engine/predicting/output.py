@@ -80,7 +80,7 @@ class Output:
             self._begin(item.source)
             entry.update(video_id=self._film[1], frame=item.frame)
             entry['seconds'] = round(item.frame / self.videos[item.source].fps, 3)
-            name = f'{name}/{item.frame:06d}'
+            name = f'{item.source.frames}/{item.frame:06d}'
         annotations: list[dict] = []
         if self.task == 'cls':
             entry.update(classified(sample, self.names))
