@@ -34,7 +34,6 @@ from .sample_checks import (
     size_of,
 )
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.webp')
 FILES_READ = 50  # the others are read while training; opening all of ADE20K would take minutes
 
 
@@ -112,13 +111,13 @@ def _check_folders(model: dict, dataset: dict, name: str, report: Report) -> int
     classes = sorted(entry.name for entry in _listed(folder, name) if entry.is_dir())
     if not classes:
         raise UserError(f'{name}: {folder} has no folders: expected one folder of images per class')
-    images = 0
+    images, types = 0, tuple(_option(dataset, 'extensions', name))
     for class_name in classes:
-        found = sum(_is_image(file) for _, _, files in os.walk(folder / class_name) for file in files)
+        found = sum(file.lower().endswith(types) for _, _, files in os.walk(folder / class_name) for file in files)
         if not found:
             raise UserError(
                 f'{name}: class folder {folder / class_name} has no image: add images '
-                f'({", ".join(IMAGE_SUFFIXES)}) or remove the folder'
+                f'({", ".join(types)}) or remove the folder'
             )
         images += found
     fixed = _class_names(dataset)
@@ -139,7 +138,7 @@ def _check_list(file: Path, folder: Path, expected: int | None, name: str) -> in
     """A list file of mmpretrain: an image path and a class index a line."""
     if not file.is_file():
         raise UserError(f'{name}: ann_file {file} not found: expected a list of images and class indices')
-    lines = [line.rsplit(maxsplit=1) for line in file.read_text().splitlines() if line.strip()]
+    lines = [line.rsplit(maxsplit=1) for line in file.read_text('utf-8').splitlines() if line.strip()]
     bad = [line for line in lines if len(line) == 2 and not line[1].isdigit()]
     if bad or not lines:
         raise UserError(
@@ -355,7 +354,3 @@ def _stems(folder: Path, suffix: str, name: str) -> set[str]:
     """Paths below a folder, as mmseg pairs images and label maps: with the suffix taken off."""
     _listed(folder, name)
     return {str(path.relative_to(folder))[: -len(suffix)] for path in folder.rglob(f'*{suffix}')}
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)

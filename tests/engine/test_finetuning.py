@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS
 from own_folders import class_folders, coco, coco_folder, image, label_map, label_maps
 from PIL import Image
 from rich.console import Console
@@ -55,6 +56,42 @@ def test_class_folders_without_a_split_and_deeper_images(tmp_path):
     data = recognise(tmp_path)
     assert (data.classes, counts(data)) == (('fox', 'owl'), dict(train=5))
     assert data.splits['train'].samples[0].image == 'fox/2019/may/0.png'
+
+
+@pytest.mark.parametrize('split', [True, False])
+def test_every_image_that_is_counted_is_trained_on(tmp_path, split):
+    """Also of the types that mmpretrain passes over in a folder, and beside folders of other programs."""
+    parts = ('train/', 'val/') if split else ('',)
+    for part in parts:
+        class_folders(tmp_path / 'data', {f'{part}owl': 3, f'{part}fox': 3})
+        for name in ('fox/a.webp', 'fox/b.tiff', 'owl/c.TIF', '.ipynb_checkpoints/d.png', '__MACOSX/owl/e.png'):
+            image(tmp_path / 'data' / part / name)
+    data, config = written(tmp_path, lambda root: root)
+    assert data.classes == ('fox', 'owl')
+    assert sum(counts(data).values()) == 9 * len(parts)
+    cfg = load_config(str(config))
+    reports = check_dataset(cfg, ['train', 'val'])
+    assert all(report.clean for report in reports)
+    assert {report.split: report.images for report in reports} == counts(data)
+    (dataset,) = map(DATASETS.build, datasets_of(cfg.val_dataloader))
+    labels = {
+        Path(dataset[i]['data_samples'].img_path).parent.name: dataset.get_cat_ids(i) for i in range(len(dataset))
+    }
+    assert labels == dict(fox=[0], owl=[1])
+
+
+def test_links_to_folders_are_followed_and_a_circle_ends(tmp_path):
+    class_folders(tmp_path, {'data/owl': 2, 'data/fox/deep': 2, 'elsewhere': 3})
+    (tmp_path / 'data/fox/linked').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'data/fox/circle').symlink_to(tmp_path / 'data/fox')
+    (tmp_path / 'data/owl/above').symlink_to(tmp_path / 'data')
+    (tmp_path / 'data/empty').mkdir()
+    (tmp_path / 'data/empty/circle').symlink_to(tmp_path / 'data/empty')
+    with pytest.raises(UserError, match='class folder .*empty has no image'):
+        recognise(tmp_path / 'data')
+    shutil.rmtree(tmp_path / 'data/empty')
+    data = recognise(tmp_path / 'data')
+    assert [sum(s.labels == (i,) for s in data.splits['train'].samples) for i in (0, 1)] == [5, 2]
 
 
 def test_test_images_without_labels_are_left_out(tmp_path):
@@ -607,6 +644,39 @@ def test_finished_runs_and_foreign_folders_are_left_alone(tmp_path):
     (tmp_path / 'work/metrics.json').write_text('{}')
     with pytest.raises(UserError, match='has a finished run: give another --work-dir'):
         check_work_dir(tmp_path / 'work')
+
+
+def test_a_start_that_ended_before_its_config_is_taken_up(tmp_path):
+    data, config = written(tmp_path, cls_data)
+    config.unlink()  # which is written last
+    check_work_dir(tmp_path / 'work')
+    assert place_config(tmp_path / 'work', data, choose(data), True) == (config, False)
+    assert config.is_file()
+
+
+@pytest.mark.parametrize('edited', [False, True])
+def test_lists_are_those_of_the_images_until_training_begins(tmp_path, edited):
+    data, config = written(tmp_path, cls_data)
+    if edited:
+        config.write_text(config.read_text().replace('lr=', 'lr=0.5 * '))
+    file = config.parent / 'train.txt'
+    before = file.read_text()
+    image = data.root / before.split()[0]
+    image.rename(image.with_name('renamed.png'))
+    data = with_val_split(recognise(data.root))
+    assert place_config(tmp_path / 'work', data, choose(data), False) == (config, edited)
+    after = file.read_text()
+    assert after != before
+    (tmp_path / 'work/train.log').touch()
+    file.write_text(before)
+    place_config(tmp_path / 'work', data, choose(data), False)
+    assert file.read_text() == before  # trained by
+
+
+@pytest.mark.parametrize('name', ["anna's runs", 'back\\slash'])
+def test_work_dirs_that_no_config_can_hold_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="has a ' or .* in its path, which mmengine cannot put into a config"):
+        check_work_dir(tmp_path / name / 'work')
 
 
 def test_label_maps_of_another_size_are_found_by_the_check(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import UserError, listed
-from .own_data import OwnData, Sample, Split, below, folders_of, images_below, is_image, split_folders
+from .own_data import OwnData, Sample, Split, below, folders_of, images_below, split_folders
 
 EXPECTED = 'a folder of images per class, as ROOT/<class>/ or ROOT/train/<class>/ with ROOT/val/<class>/'
 # folders of the other layouts, which are no classes
@@ -41,7 +41,9 @@ def read(root: Path) -> OwnData:
     for split, folder in folders.items():
         _compare(split, tuple(f.name for f in folders_of(folder)), classes, folder, folders['train'])
     splits = {
-        split: Split(below(folder, root), tuple(_samples(folder, classes))) for split, folder in folders.items()
+        # listed, for of a folder mmpretrain takes fewer types of images, and more folders for classes
+        split: Split(below(folder, root), tuple(_samples(folder, classes)), listed=f'{split}.txt')
+        for split, folder in folders.items()
     }
     names = ', '.join(f'{split.images}/' for split in splits.values()) if len(splits) > 1 else 'no split'
     return OwnData(root, 'cls', f'class folders ({names})', classes, splits, remarks=tuple(remarks))
@@ -57,7 +59,7 @@ def _class_folders(root: Path) -> Iterator[Path]:
 
 
 def _has_image(folder: Path) -> bool:
-    return any(is_image(entry.name) for entry in folder.iterdir()) or any(map(_has_image, folders_of(folder)))
+    return any(True for _ in images_below(folder))
 
 
 def _without_classes(root: Path, found: dict[str, Path]) -> list[Path]:
@@ -65,7 +67,7 @@ def _without_classes(root: Path, found: dict[str, Path]) -> list[Path]:
 
 
 def _compare(split: str, found: tuple[str, ...], classes: tuple[str, ...], folder: Path, train: Path) -> None:
-    """mmpretrain numbers the folders of each split by themselves, so both must have the same."""
+    """A class that is missing in one split is more likely a mistake than not."""
     missing, extra = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
     if missing or extra:
         what = f'no folder {listed(missing)}' if missing else f'the folder {listed(extra)}'
@@ -74,7 +76,7 @@ def _compare(split: str, found: tuple[str, ...], classes: tuple[str, ...], folde
 
 def _samples(folder: Path, classes: tuple[str, ...]) -> Iterator[Sample]:
     for number, name in enumerate(classes):
-        images = images_below(folder / name)
+        images = sorted(images_below(folder / name))
         if not images:
             raise UserError(f'class folder {folder / name} has no image: add images or remove the folder')
         yield from (Sample(f'{name}/{image}', (number,)) for image in images)

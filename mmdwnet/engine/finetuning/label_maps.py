@@ -100,8 +100,8 @@ def _pair(folder: Path) -> tuple[Path, Path] | None:
 
 def _pairs(folders: dict[str, tuple[Path, Path]]) -> tuple[dict[str, list[str]], tuple[str, str], list[str]]:
     """The stems of the images of every split, the ends of the names of images and maps, and remarks."""
-    images = {split: images_below(pair[0]) for split, pair in folders.items()}
-    maps = {split: images_below(pair[1]) for split, pair in folders.items()}
+    images = {split: sorted(images_below(pair[0])) for split, pair in folders.items()}
+    maps = {split: sorted(images_below(pair[1])) for split, pair in folders.items()}
     empty = next((folders[split][0] for split, names in images.items() if not names), None)
     if empty is not None:
         raise UserError(f'{empty} has no image: expected images and, in the folder of label maps, one for each')

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..data_checks import IMAGE_SUFFIXES
+from ..image_files import files_below, is_image
 from ..sample_checks import size_of
 
 SPLITS = ('train', 'val', 'test')
@@ -118,25 +117,11 @@ def folders_of(folder: Path) -> list[Path]:
     return sorted(e for e in folder.iterdir() if e.is_dir() and not e.name.startswith(('.', '__')))
 
 
-def images_below(folder: Path) -> list[str]:
-    """The images in a folder and below, by their paths below it, in order."""
-    return sorted(_images_below(folder, ''))
-
-
-def _images_below(folder: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith('.'):
-                continue
-            if entry.is_dir():
-                yield from _images_below(Path(entry.path), f'{prefix}{entry.name}/')
-            elif is_image(entry.name):
-                yield prefix + entry.name
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is called as images are."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
+def images_below(folder: Path) -> Iterator[str]:
+    """The images in a folder and below, by their paths below it, without those that are hidden."""
+    for file in files_below(folder):
+        if is_image(file) and not any(part.startswith('.') for part in file.split('/')):
+            yield file
 
 
 def below(path: Path, root: Path) -> str:

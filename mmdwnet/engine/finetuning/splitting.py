@@ -50,7 +50,8 @@ def split_off(samples: Sequence[Sample], share: float = SHARE) -> tuple[tuple[Sa
     Returns:
         The samples of the two parts, in the order that they came in.
     """
-    left = sorted(samples, key=lambda sample: hashlib.sha256(sample.image.encode()).digest())
+    # the names may have bytes that are no UTF-8
+    left = sorted(samples, key=lambda each: hashlib.sha256(each.image.encode(errors='surrogateescape')).digest())
     counts = Counter(label for sample in left for label in sample.labels)
     wanted = {label: max(share * n, 1.0) if n > 1 else 0.0 for label, n in counts.items()}
     by_label: dict[int, list[Sample]] = {label: [] for label in counts}

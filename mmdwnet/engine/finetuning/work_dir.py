@@ -1,6 +1,6 @@
 """The work directory of a fine-tuning: what is written there before the training, and what a second start finds.
 
-WORK_DIR/config/<name>.py   the config, and beside it the lists of a split that was made
+WORK_DIR/config/<name>.py   the config, and beside it the lists of the images of its splits
 WORK_DIR/                   what tools/train.py and tools/test.py leave: checkpoints, logs, report.html
 WORK_DIR/metrics.json       of the best checkpoint; it is written last, so a run that has it is finished
 """
@@ -20,6 +20,7 @@ from .writing import CLASSES_FILE, classes_text, config_text
 
 METRICS = 'metrics.json'
 TRAINING_LOG = 'train.log'
+UNFIT = "'\\"  # would end or change the text around the folder of the config, see writing.HERE
 AS_WRITTEN = '.as_written'  # beside the config: its hash, which tells whether it was edited
 
 
@@ -29,7 +30,7 @@ def default_work_dir(folder: str) -> Path:
 
 
 def check_work_dir(folder: Path) -> None:
-    """Refuse a folder with a finished run, or with something else.
+    """Refuse a folder with a finished run, with something else, or of a name that no config can hold.
 
     Raises:
         UserError: it is one of these.
@@ -38,7 +39,12 @@ def check_work_dir(folder: Path) -> None:
         raise UserError(f'--work-dir {folder} is a file: expected a folder')
     if (folder / METRICS).is_file():
         raise UserError(f'{folder} has a finished run: give another --work-dir, or move it away to train anew')
-    if folder.is_dir() and any(folder.iterdir()) and existing_config(folder) is None:
+    if any(character in str(folder) for character in UNFIT):
+        raise UserError(
+            f"--work-dir {folder} has a ' or \\ in its path, which mmengine cannot put into a config: give another"
+        )
+    others = folder.is_dir() and any(entry.name != 'config' for entry in folder.iterdir())  # it is made first
+    if others and existing_config(folder) is None:
         raise UserError(f'{folder} has files that are not of a fine-tuning: give another --work-dir')
 
 
@@ -73,15 +79,16 @@ def place_config(folder: Path, data: OwnData, choices: Choices, asked: bool) -> 
     text, existing = config_text(data, choices), existing_config(folder)
     if existing is not None:
         found = existing.read_text(encoding='utf-8')
-        if found == text:
-            return existing, False
-        if _hash(found) != _hash_as_written(existing) or (folder / TRAINING_LOG).exists():
-            if asked:
-                raise UserError(
-                    f'{existing} is edited, or of other options or data: give another --work-dir, or leave the '
-                    'options out to use it as it stands'
-                )
-            return existing, True
+        begun, edited = (folder / TRAINING_LOG).exists(), _hash(found) != _hash_as_written(existing)
+        if found != text and asked and (begun or edited):
+            raise UserError(
+                f'{existing} is edited, or of other options or data: give another --work-dir, or leave the '
+                'options out to use it as it stands'
+            )
+        if found == text or begun or edited:
+            if not begun:
+                write_lists(data, existing.parent)  # images may have been added or taken away
+            return existing, found != text
         existing.unlink()  # nobody has touched or used it
     target = folder / 'config'
     target.mkdir(parents=True, exist_ok=True)
