@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ def run_tool(main: Callable[[], None], verbose: bool = False) -> None:
         main: without arguments.
         verbose: show the traceback of a `UserError` before its line.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: a name that cannot be printed is printed in escapes
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         main()
     except Preempted as pause:

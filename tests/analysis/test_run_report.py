@@ -3,6 +3,7 @@
 import copy
 import html
 import json
+import os
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from jinja2 import UndefinedError
 from written_runs import ended, write_evaluation, write_session
 
 from mmdwnet.analysis.run_report.collecting import collect
+from mmdwnet.analysis.run_report.comparing import write_comparison
 from mmdwnet.analysis.run_report.facts import EVALUATION, FOLDER, differences
 from mmdwnet.analysis.run_report.page import contents, render, write_report
 from mmdwnet.analysis.run_report.per_class import class_table, confusions
@@ -224,6 +226,20 @@ def test_names_from_outside_are_text_on_the_page(tmp_path):
     write_session(tmp_path, facts=dict(differences=[['model.depth', '2', '<script>alert(1)</script>']]))
     write_report(tmp_path, tmp_path / 'page.html')
     assert '<script' not in (tmp_path / 'page.html').read_text()
+
+
+def test_names_that_are_no_utf8_are_on_the_page_with_a_question_mark(tmp_path):
+    folder = tmp_path / os.fsdecode(b'caf\xe9')
+    session = write_session(folder, facts={})
+    write_evaluation(session, [0, 1], [0, 0])
+    found = collect(folder).evaluation
+    facts = dict(found.facts, classes=[os.fsdecode(b'na\xefve'), 'dog', 'owl'])
+    Evaluation(facts, found.rows, found.samples, []).save(session / FOLDER / EVALUATION)
+    write_report(folder, tmp_path / 'page.html')
+    text = text_of(tmp_path / 'page.html')
+    assert 'caf?' in text and 'na?ve' in text
+    write_session(tmp_path / 'other')
+    write_comparison([folder, tmp_path / 'other'], tmp_path / 'page.html')
 
 
 def test_the_same_run_gives_the_same_page(tmp_path):

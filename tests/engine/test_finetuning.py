@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -393,6 +394,11 @@ def test_split_of_images_with_several_classes_and_with_none():
         assert both[1] / sum(both) == pytest.approx(0.2, abs=0.05)
     assert 30 <= len(val) <= 50
     assert any(not sample.labels for sample in val)
+
+
+def test_names_that_are_no_utf8_are_split_as_others():
+    samples = [Sample(os.fsdecode(b'caf\xe9/%d.png' % i), (0,)) for i in range(10)]
+    assert [len(part) for part in split_off(samples)] == [8, 2]
 
 
 def test_a_single_image_cannot_be_split(tmp_path):

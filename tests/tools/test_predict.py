@@ -1,6 +1,7 @@
 """tools/predict.py: what it writes is what the stock functions predict, and nothing is skipped in silence."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -403,6 +404,23 @@ def test_the_command_line(run_python, weights, photos, tmp_path):
     assert again.returncode == 2
     assert 'Traceback' in again.stderr
     assert again.stderr.splitlines()[-1].startswith(f'error: {weights["det"]}: it holds the weights of a detector')
+
+
+def test_names_that_are_no_utf8_are_predicted_or_named(run_python, weights, photos, videos, tmp_path):
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    image, video = (folder / os.fsdecode(b'caf\xe9' + suffix) for suffix in (b'.png', b'.mp4'))
+    shutil.copy(photos / 'a/x.png', image)
+    shutil.copy(photos / 'b/y.jpg', folder)
+    shutil.copy(videos / 'clip.mp4', video)
+    command = ['tools/predict.py', folder, '--model', 'dwnet-nano', '--weights', weights['cls']]
+    done = run_python(*command, '--device', 'cpu', '--out', tmp_path / 'out', PYTHONIOENCODING='utf-8:strict')
+    assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
+    assert 'caf\\udce9.png: class' in done.stdout and 'failed: video' in done.stdout
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text(encoding='utf-8'))
+    assert [entry['file_name'] for entry in results['images']] == [str(image), str(folder / 'y.jpg')]
+    assert [entry['file_name'] for entry in results['failed']] == [str(video)]
+    assert (tmp_path / 'out' / results['images'][0]['picture']).is_file()
 
 
 def test_interrupted_it_leaves_the_results_of_what_was_done(weights, tmp_path):

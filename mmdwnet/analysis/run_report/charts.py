@@ -78,7 +78,7 @@ def line_chart(
         for place in breaks:
             axes.axvline(place, color='#b8c0c8', linewidth=1, linestyle=(0, (3, 3)))
         for curve, color in zip(curves, cycle(COLORS)):
-            style = dict(color=color, linewidth=1.6, label=curve.label)
+            style = dict(color=color, linewidth=1.6, label=printable(curve.label))
             if curve.marked or len(curve.x) == 1:
                 style.update(marker='o', markersize=4, markeredgecolor='white', markeredgewidth=0.6)
             axes.plot(curve.x, curve.y, **style)
@@ -104,7 +104,7 @@ def confusion_chart(table: np.ndarray, classes: Sequence[str], what: str) -> Cha
                 if round(100 * parts[i, j]):
                     color = 'white' if parts[i, j] > 0.55 else '#20262c'
                     axes.text(j, i, f'{100 * parts[i, j]:.0f}', color=color, **centred)
-        names = [name if len(name) <= 14 else f'{name[:13]}…' for name in classes]
+        names = [name if len(name) <= 14 else f'{name[:13]}…' for name in map(printable, classes)]
         if count <= 40:
             size = 9 if count <= NUMBERED else 7
             axes.set_xticks(range(count), names, rotation=60, ha='right', rotation_mode='anchor', fontsize=size)
@@ -115,6 +115,11 @@ def confusion_chart(table: np.ndarray, classes: Sequence[str], what: str) -> Cha
         axes.spines[:].set_visible(False)
         title = f'Confusion, % of the {what} of each truth'
         return Chart(title, _url(figure), f'{title}: a matrix of {count} by {count} classes')
+
+
+def printable(text: str) -> str:
+    """The text, with ? for bytes of names that are no UTF-8, which can be neither drawn nor written."""
+    return text.encode(errors='replace').decode()
 
 
 def _style(axes: Axes, x_label: str, log: bool) -> None:

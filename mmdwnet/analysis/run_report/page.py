@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ...checkpoints.writing import write_atomically
 from ...engine.doctor.page import duration, size
 from ...version import __version__
-from .charts import confusion_chart
+from .charts import confusion_chart, printable
 from .collecting import Run, Session, collect
 from .per_class import ClassTable, class_table, confusions
 from .reading import main_metric, metric_names, speed_charts, training_charts
@@ -75,7 +75,7 @@ def render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
     )
     written = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
-    return environment.get_template(template).render(version=__version__, written=written, **values)
+    return printable(environment.get_template(template).render(version=__version__, written=written, **values))
 
 
 def contents(run: Run) -> dict[str, Any]:

@@ -147,8 +147,21 @@ def frames_of(path: Path) -> Iterator[np.ndarray]:
         video.release()
 
 
+def name_for_opencv(path: Path) -> str:
+    """The path of a video as OpenCV takes it, which crashes on others.
+
+    Raises:
+        UserError: it is no UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f'video {path}: its path is no UTF-8, which OpenCV cannot take; rename it') from error
+    return str(path)
+
+
 def _opened(path: Path) -> cv2.VideoCapture:
-    video = cv2.VideoCapture(str(path))
+    video = cv2.VideoCapture(name_for_opencv(path))
     if not video.isOpened():
         size = path.stat().st_size
         raise UserError(

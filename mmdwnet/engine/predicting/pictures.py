@@ -12,6 +12,7 @@ from PIL import Image
 
 from ...checkpoints.writing import write_atomically
 from ...errors import UserError
+from .inputs import name_for_opencv
 
 ROOM = 320  # short side that the words of a classified image need at least
 OPACITY = 0.6  # of the colours of a label map over its image
@@ -98,7 +99,8 @@ class VideoFile:
         frame = cv2.copyMakeBorder(frame, 0, frame.shape[0] % 2, 0, frame.shape[1] % 2, cv2.BORDER_REPLICATE)
         if self._writer is None:
             size = (frame.shape[1], frame.shape[0])
-            self._writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter_fourcc(*'mp4v'), self.fps, size)
+            name = name_for_opencv(self._partial)
+            self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*'mp4v'), self.fps, size)
             if not self._writer.isOpened():
                 raise UserError(f'{self.path} cannot be written: this OpenCV has no encoder for .mp4, or the disk')
         self._writer.write(frame)

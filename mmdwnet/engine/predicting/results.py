@@ -18,6 +18,8 @@ from ...checkpoints.writing import write_atomically
 
 TOP = 5  # classes of an image that are listed
 DIGITS = 6  # of scores, shares and boxes
+# a file's name may have bytes that are no UTF-8: Python holds each as a surrogate, JSON has \udcXX for it
+ENCODING = dict(encoding='utf-8', errors='backslashreplace')
 SHOWN_SHARE = 0.005  # classes of a smaller share are left out of a summary
 
 
@@ -33,7 +35,7 @@ class ResultsFile:
         self.path = path
         self.counts: Counter[str] = Counter()
         self._spools: dict[str, IO[str]] = {
-            name: tempfile.TemporaryFile('w+', encoding='utf-8', dir=path.parent)  # noqa: SIM115  (see close)
+            name: tempfile.TemporaryFile('w+', **ENCODING, dir=path.parent)  # noqa: SIM115  (see close)
             for name in lists
         }
 
@@ -48,7 +50,7 @@ class ResultsFile:
         write_atomically(self.path, lambda file: self._save(file, header))
 
     def _save(self, path: Path, header: dict[str, Any]) -> None:
-        with path.open('w', encoding='utf-8') as file:
+        with path.open('w', **ENCODING) as file:
             file.write('{')
             for key, value in header.items():
                 file.write(f'\n{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},')
