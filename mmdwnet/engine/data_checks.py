@@ -22,6 +22,7 @@ from mmengine.registry import DATASETS
 
 from ..errors import UserError
 from .config import datasets_of
+from .image_files import files_below
 from .sample_checks import (
     Fault,
     box_fault,
@@ -351,6 +352,6 @@ def _listed(folder: Path, name: str) -> list[os.DirEntry]:
 
 
 def _stems(folder: Path, suffix: str, name: str) -> set[str]:
-    """Paths below a folder, as mmseg pairs images and label maps: with the suffix taken off."""
+    """Paths below a folder, links followed, as mmseg pairs images and label maps: with the suffix taken off."""
     _listed(folder, name)
-    return {str(path.relative_to(folder))[: -len(suffix)] for path in folder.rglob(f'*{suffix}')}
+    return {file[: -len(suffix)] for file in files_below(folder) if file.endswith(suffix)}

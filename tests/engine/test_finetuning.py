@@ -207,6 +207,17 @@ def test_label_maps_of_ade20k_and_of_the_mini_dataset(tmp_path, mini_root):
     assert data.splits['train'].images == 'images/training'
 
 
+def test_label_maps_in_linked_folders(tmp_path):
+    label_maps(tmp_path, 'elsewhere/images', 'elsewhere/masks', 4)
+    for name in ('images', 'masks'):
+        (tmp_path / 'data' / name).mkdir(parents=True)
+        (tmp_path / 'data' / name / 'camera').symlink_to(tmp_path / 'elsewhere' / name)
+    data, config = written(tmp_path, lambda root: root)
+    reports = check_dataset(load_config(str(config)), ['train', 'val'])
+    assert all(report.clean for report in reports)
+    assert {report.split: report.images for report in reports} == counts(data) == dict(train=3, val=1)
+
+
 @pytest.mark.parametrize(('values', 'shifted'), [((0, 1, 2), False), ((0, 1, 3), True)])
 def test_names_of_label_maps_and_maps_that_count_from_one(tmp_path, values, shifted):
     label_maps(tmp_path, 'images', 'labels', 4, values)

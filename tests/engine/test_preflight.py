@@ -56,6 +56,12 @@ def test_an_empty_class_folder(data):
     refused('class folder .*star has no image', CLS, data)
 
 
+def test_a_class_folder_of_a_type_that_mmpretrain_passes_over(data):
+    for image in (data / 'imagenet/train/star').iterdir():
+        image.rename(image.with_suffix('.webp'))
+    refused('class folder .*star has no image: add images .*.png', CLS, data)
+
+
 def test_a_folder_without_classes(data):
     shutil.rmtree(data / 'imagenet/val')
     (data / 'imagenet/val').mkdir()
