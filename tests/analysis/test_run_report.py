@@ -155,6 +155,14 @@ def test_validations_that_a_resume_has_undone_are_left_out(by_epoch, unit, tmp_p
     assert best(run, 'accuracy/top1').value == 40
 
 
+@pytest.mark.parametrize(('first_step', 'is_kept'), [(40, True), (30, False)])
+def test_the_record_of_a_validation_goes_where_a_resume_undoes_it(first_step, is_kept, tmp_path):
+    write_evaluation(write_session(tmp_path, '20260101_120000', facts={}), [0, 1], [0, 0])  # after step 40
+    facts = dict(first_step=first_step, resumed=True)
+    write_session(tmp_path, '20260101_130000', range(first_step + 1, first_step + 3), facts=facts)
+    assert (collect(tmp_path).evaluation is not None) == is_kept
+
+
 def test_another_training_in_the_same_folder_is_not_mixed_in(tmp_path):
     write_session(tmp_path, '20260101_120000', range(1, 26), [(1, 99.0)], dict(ended=ended()))
     write_session(tmp_path, '20260102_120000', range(1, 11), [(1, 20.0)], dict(ended=ended(step=10)))

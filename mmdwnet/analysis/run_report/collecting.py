@@ -201,9 +201,17 @@ class Run:
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """What is kept of the last evaluation, of a test rather than of the training."""
-        candidates = (session.evaluation for session in [*reversed(self.tests), *reversed(self.sessions)])
-        return next((found for found in candidates if found is not None), None)
+        """What is kept of the last evaluation, of a test rather than of the training; none that a resume undid."""
+        for session in reversed(self.tests):
+            if session.evaluation is not None:
+                return session.evaluation
+        taken_up = float('inf')  # the step that later sessions went on from
+        for session in reversed(self.sessions):
+            found = session.evaluation
+            if found is not None and found.facts.get('step', 0) <= taken_up:
+                return found
+            taken_up = min(taken_up, session.first_step)
+        return None
 
     @property
     def test_metrics(self) -> Scalars:

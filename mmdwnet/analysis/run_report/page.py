@@ -115,7 +115,10 @@ def contents(run: Run) -> dict[str, Any]:
 def _evaluated(evaluation: Evaluation | None) -> dict[str, Any]:
     """Results of each class, and the pictures."""
     if evaluation is None:
-        nothing = 'No record: nothing was evaluated to its end, or not by tools/train.py or tools/test.py.'
+        nothing = (
+            'No record: nothing was evaluated to its end, or not by tools/train.py or tools/test.py, or a resume '
+            'from an earlier checkpoint has undone it.'
+        )
         return dict(table=None, samples=[], worst=[], no_records=nothing)
     facts, table = evaluation.facts, class_table(evaluation)
     task = facts['task']
