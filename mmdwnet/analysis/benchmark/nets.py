@@ -16,6 +16,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ...backbones import DWNet
@@ -95,14 +96,14 @@ def _mmpretrain(backbone: str, arch: str, pooled: bool, size: int) -> nn.Module:
     from ...registry import MODELS
 
     options: dict[str, Any] = dict(img_size=size) if backbone == 'SwinTransformer' else {}
-    return MODELS.build(
-        dict(
-            type='mmpretrain.ImageClassifier',
-            backbone=dict(type=f'mmpretrain.{backbone}', arch=arch, drop_path_rate=DROP_PATH[arch], **options),
-            neck=None if pooled else dict(type='mmpretrain.GlobalAveragePooling'),
-            head=dict(type='mmpretrain.LinearClsHead', num_classes=NUM_CLASSES, in_channels=WIDTHS[arch]),
-        )
+    net = dict(
+        type='ImageClassifier',
+        backbone=dict(type=backbone, arch=arch, drop_path_rate=DROP_PATH[arch], **options),
+        neck=None if pooled else dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=NUM_CLASSES, in_channels=WIDTHS[arch]),
     )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):  # for the parts that it builds by itself
+        return MODELS.build(net)
 
 
 def _timm(name: str, arch: str, size: int) -> nn.Module:
