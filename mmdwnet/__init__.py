@@ -14,8 +14,9 @@ from .backbones import DWNet, IsotropicNet  # noqa: E402
 from .checkpoints import register_loaders  # noqa: E402
 from .version import __version__  # noqa: E402
 
-# mmengine resolves `_base_ = 'mmdwnet::imagenet/...'` for the packages of this table only
-MODULE2PACKAGE.setdefault('mmdwnet', 'mmdwnet')
+# mmengine resolves `_base_ = 'mmdwnet::imagenet/...'` for the packages of this table only. It takes a name that is
+# a distribution to lie in site-packages, where an editable one does not; a module's file it finds anywhere.
+MODULE2PACKAGE.setdefault('mmdwnet', 'mmdwnet.version')
 register_loaders()
 op_counts.register()
 
