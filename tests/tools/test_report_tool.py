@@ -49,6 +49,22 @@ def succeeded(done):
     return done
 
 
+def training_at(step, arguments):
+    """A training in a process of its own that has logged a step, such as '[3][2/5]'."""
+    process = subprocess.Popen(
+        [sys.executable, '-u', 'tools/train.py', *arguments],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        if re.search(rf'Epoch\(train\)\s+{re.escape(step)}', line):
+            return process
+    raise AssertionError(f'it ended before {step}: exit status {process.wait()}')
+
+
 def text_of(page):
     words = re.sub(r'<style>.*?</style>|<[^>]+>', ' ', page.read_text(), flags=re.S)
     return ' '.join(html.unescape(words).split())
@@ -133,18 +149,7 @@ def test_two_processes_count_every_image_once(mini_root, tmp_path):
 
 
 def test_killed_in_the_middle_there_is_a_report_of_what_there_is(mini_root, run_python, tmp_path):
-    command = arguments('cls', mini_root, tmp_path, 'train_cfg.max_epochs=50')
-    process = subprocess.Popen(
-        [sys.executable, '-u', 'tools/train.py', *command],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    for line in process.stdout:
-        if re.search(r'Epoch\(train\)\s+\[3\]\[2/5\]', line):
-            break
+    process = training_at('[3][2/5]', arguments('cls', mini_root, tmp_path, 'train_cfg.max_epochs=50'))
     while_running = succeeded(run_python(TOOL, tmp_path, '--out', tmp_path / 'running.html'))
     assert 'The training goes on.' in while_running.stdout
     process.send_signal(signal.SIGKILL)
@@ -166,18 +171,8 @@ def test_killed_in_the_middle_there_is_a_report_of_what_there_is(mini_root, run_
 @pytest.mark.slow
 def test_gone_on_with_after_a_signal_it_is_one_run(mini_root, run_python, tmp_path):
     config, *options = arguments('cls', mini_root, tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, '-u', 'tools/train.py', config, *options],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    for line in process.stdout:
-        if re.search(r'Epoch\(train\)\s+\[1\]\[2/5\]', line):
-            process.send_signal(signal.SIGUSR1)
-            break
+    process = training_at('[1][2/5]', [config, *options])
+    process.send_signal(signal.SIGUSR1)
     process.communicate(timeout=120)
     assert process.returncode == 75
     text = text_of(tmp_path / 'report.html')

@@ -3,7 +3,7 @@
 A config over this one and a model of `_base_/models/` says which data and sizes, and joins the steps.
 """
 
-_base_ = '../default_runtime_det.py'
+_base_ = ['../default_runtime_det.py', './common.py']
 
 # _scope_: the file is inherited as `mmdwnet::...`, and these are not looked up in that scope
 load_image = dict(type='LoadImageFromFile', _scope_='mmdet')
@@ -19,32 +19,18 @@ warm_up = dict(type='LinearLR', start_factor=0.01, by_epoch=True, convert_to_ite
 cosine = dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True, _scope_='mmengine')
 
 train_dataloader = dict(
-    num_workers=2,
-    drop_last=True,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='CocoDataset', filter_cfg=dict(filter_empty_gt=True, min_size=1), _scope_='mmdet'),
 )
 val_dataloader = dict(
     batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='CocoDataset', test_mode=True, _scope_='mmdet'),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', metric=['bbox', 'segm'], classwise=True, _scope_='mmdet')
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', weight_decay=0.05),
-    paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}),
-    clip_grad=dict(max_norm=5.0),
-)
 train_cfg = dict(type='EpochBasedTrainLoop')
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(save_best='coco/segm_mAP', rule='greater', max_keep_ckpts=1)
 )

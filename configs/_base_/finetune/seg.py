@@ -3,7 +3,7 @@
 A config over this one and a model of `_base_/models/` says which data and sizes, and joins the steps.
 """
 
-_base_ = '../default_runtime_seg.py'
+_base_ = ['../default_runtime_seg.py', './common.py']
 
 # _scope_: the file is inherited as `mmdwnet::...`, and these are not looked up in that scope
 load_image = dict(type='LoadImageFromFile', _scope_='mmseg')
@@ -19,32 +19,18 @@ warm_up = dict(type='LinearLR', start_factor=0.01, by_epoch=False, _scope_='mmen
 cosine = dict(type='CosineAnnealingLR', by_epoch=False, _scope_='mmengine')
 
 train_dataloader = dict(
-    num_workers=2,
-    drop_last=True,
-    persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(type='BaseSegDataset', _scope_='mmseg'),
 )
 val_dataloader = dict(
     batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='BaseSegDataset', _scope_='mmseg'),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'], _scope_='mmseg')
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', weight_decay=0.05),
-    paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}),
-    clip_grad=dict(max_norm=5.0),
-)
 train_cfg = dict(type='IterBasedTrainLoop')
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
