@@ -25,9 +25,11 @@ OPENCV = ['opencv-python<4.13', 'opencv-python-headless<4.13']  # imaug's bound
 CLS = [*CORE, 'onedl-mmpretrain>=1.3.2,<2.0']
 DET = [*CORE, *OPENCV, 'onedl-mmdetection>=3.5,<4.0']
 SEG = [*CORE, 'onedl-mmsegmentation>=1.4,<2.0', 'ftfy']
-OPENMMLAB = [  # the original packages, in place of the maintained builds; numpy: torch 2.1 was built against 1.x
+# the original packages, in place of the maintained builds; mmsegmentation imports ftfy and regex without naming
+# them, and torch 2.1 was built against numpy 1
+OPENMMLAB = [
     *('mmengine>=0.10.3,<1.0', 'mmcv>=2.0,<2.2', 'torchvision', 'mmpretrain>=1.0,<1.3', 'mmdet>=3.0,<3.4'),
-    *('mmsegmentation>=1.0,<1.3', *OPENCV, 'ftfy', 'numpy<2'),
+    *('mmsegmentation>=1.0,<1.3', *OPENCV, 'ftfy', 'regex', 'numpy<2'),
 ]
 ONNX = ['onnx', 'onnxscript', 'onnxruntime']  # what tools/model_converters/export_onnx.py needs
 DOCS = ['mkdocs', 'mkdocs-material', 'mkdocstrings-python']  # what `make docs` needs
