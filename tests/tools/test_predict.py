@@ -1,5 +1,7 @@
 """tools/predict.py: what it writes is what the stock functions predict, and nothing is skipped in silence."""
 
+import io
+import itertools
 import json
 import os
 import re
@@ -8,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import cv2
@@ -20,6 +23,8 @@ from rich.console import Console
 import mmdwnet
 from mmdwnet.engine.predicting import predict, predict_parser
 from mmdwnet.engine.predicting.inputs import find_sources, frames_of
+from mmdwnet.engine.predicting.interrupting import interrupts_between_steps
+from mmdwnet.engine.predicting.pictures import Drawer
 from mmdwnet.engine.predicting.predictor import Item, Predictor
 from mmdwnet.errors import UserError
 
@@ -421,6 +426,40 @@ def test_names_that_are_no_utf8_are_predicted_or_named(run_python, weights, phot
     assert [entry['file_name'] for entry in results['images']] == [str(image), str(folder / 'y.jpg')]
     assert [entry['file_name'] for entry in results['failed']] == [str(video)]
     assert (tmp_path / 'out' / results['images'][0]['picture']).is_file()
+
+
+def test_an_interrupt_is_not_lost_in_a_callback_and_cuts_no_image_in_two(weights, photos, tmp_path, monkeypatch):
+    """Python swallows what the callback of a weak reference raises; matplotlib, which draws, has some."""
+    draw, count = Drawer.draw, itertools.count(1)
+
+    def interrupted_draw(*args):
+        if next(count) == 2:
+            thing = set()
+            reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+            del thing
+            assert reference() is None
+        return draw(*args)
+
+    monkeypatch.setattr(Drawer, 'draw', interrupted_draw)
+    before = signal.getsignal(signal.SIGINT)
+    options = ['--model', 'dwnet-nano', '--task', 'det', '--weights', weights['det'], '--out', tmp_path / 'out']
+    args = predict_parser().parse_args(list(map(str, [photos, *options, '--batch-size', '2', '--device', 'cpu'])))
+    with pytest.raises(SystemExit) as end:
+        predict(args, Console(file=io.StringIO()))
+    assert end.value.code == 130 and signal.getsignal(signal.SIGINT) is before
+    results = json.loads((tmp_path / 'out/results.json').read_text())
+    assert not results['complete'] and len(results['images']) == 2  # the batch was ended
+    assert {one['image_id'] for one in results['annotations']} <= {one['id'] for one in results['images']}
+
+
+def test_a_second_interrupt_does_not_wait_for_the_batch():
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupts_between_steps() as step:
+        signal.raise_signal(signal.SIGINT)
+        reached.append('after the first')
+        signal.raise_signal(signal.SIGINT)
+        step()
+    assert reached == ['after the first']
 
 
 def test_interrupted_it_leaves_the_results_of_what_was_done(weights, tmp_path):

@@ -20,6 +20,7 @@ from ..amp import AMP_DTYPES
 from ..config import task_of, values_of
 from ..models import load_whole_model
 from .inputs import Source, Video, find_sources, frames_of, look_at, silence_decoders
+from .interrupting import interrupts_between_steps
 from .output import Output, check_folder, in_a_line, plural
 from .pictures import Drawer
 from .predictor import Item, Loaded, Predictor, ahead, batches
@@ -73,8 +74,8 @@ def predict_parser() -> argparse.ArgumentParser:
 def predict(args: argparse.Namespace, console: Console) -> None:
     """Predict as the command line says.
 
-    What cannot be read is named, the rest is predicted, and the exit status is then 1. Interrupted, it leaves the
-    results of what was done.
+    What cannot be read is named, the rest is predicted, and the exit status is then 1. Interrupted, it ends the
+    batch and leaves the results of what was done.
 
     Raises:
         UserError: nothing can be predicted: the inputs, the model, the weights, the device or the folder is wrong.
@@ -180,11 +181,12 @@ class Run:
         total = sum(videos[source].frames if source.is_video else 1 for source in sources)
         columns = (TextColumn('predict'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         try:
-            with Progress(*columns, console=self.console) as progress:
+            with Progress(*columns, console=self.console) as progress, interrupts_between_steps() as step:
                 bar = progress.add_task('', total=total)
                 threads = min(4, os.cpu_count() or 1)
                 loaded = ahead(self.predictor.load, self._items(sources, videos), threads)
                 for batch in batches(self._readable(loaded), self.batch_size):
+                    step()
                     self._predict(batch)
                     progress.update(bar, completed=self.done + len(self.failures))
                 progress.update(bar, completed=total)
