@@ -157,8 +157,8 @@ def require(task: str) -> None:
         task: 'cls', 'det' or 'seg'.
 
     Raises:
-        UserError: A library is missing, out of range or installed twice, or (for 'det') mmcv has
-            no compiled ops. One line with the command that helps.
+        UserError: A library is missing, out of range or installed twice, or mmcv has no compiled
+            ops and the task needs them. One line with the command that helps.
         ValueError: ``task`` is none of the three.
     """
     if task not in TASKS:
@@ -169,12 +169,15 @@ def require(task: str) -> None:
     except ImportError as error:
         raise UserError(str(error)) from error
     _check_mmcv_for(library)
-    if task == 'seg' and find_spec('ftfy') is None:
-        raise UserError(
-            'mmseg needs ftfy, which is not installed: run `pip install ftfy`, or `pip install "mmdwnet[seg]"`'
-        )
-    if task == 'det' and not has_ops():
-        raise UserError(missing_ops_message())
+    if task == 'seg':
+        for module in ('ftfy', 'regex'):  # imported by mmseg, and not named by all its builds
+            if find_spec(module) is None:
+                raise UserError(
+                    f'mmseg needs {module}, which is not installed: run `pip install {module}`, or '
+                    '`pip install "mmdwnet[seg]"`'
+                )
+    if task in _tasks_with_ops() and not has_ops():
+        raise UserError(missing_ops_message(task))
 
 
 def installed(library: Library) -> list[tuple[Build, str]]:
@@ -197,13 +200,24 @@ def has_ops() -> bool:
     return any(path.suffix in ('.so', '.pyd') for path in folder.glob('_ext*'))
 
 
-def missing_ops_message() -> str:
-    """One line for an mmcv without compiled ops: the cause and the cure."""
+def _tasks_with_ops() -> tuple[str, ...]:
+    """The tasks that use compiled ops: the original mmsegmentation imports them, the maintained build does not."""
+    original = any(build.name == 'mmsegmentation' for build, _ in installed(LIBRARIES['mmseg']))
+    return ('det', 'seg') if original else ('det',)
+
+
+def missing_ops_message(task: str = 'det') -> str:
+    """One line for an mmcv without compiled ops: the cause and the cure.
+
+    Args:
+        task: the one that they are needed for, 'det' or 'seg'.
+    """
+    needy = dict(det='detection', seg='the original mmsegmentation')[task]
     found = installed(LIBRARIES['mmcv'])
     name = found[0][0].name if found else LIBRARIES['mmcv'].builds[0].name
     package = 'mmcv' if name == 'mmcv-lite' else name
     return (
-        f'{name} is installed without its compiled ops (mmcv.ops), which detection needs: pip '
+        f'{name} is installed without its compiled ops (mmcv.ops), which {needy} needs: pip '
         'builds mmcv in isolation, where torch is not seen, gets a wheel without any op within '
         'seconds, and caches it; in a checkout run `make setup`, elsewhere `pip uninstall -y '
         f"{name}; pip cache remove '{package.replace('-', '_')}*'; "

@@ -38,7 +38,7 @@ def pretend(monkeypatch):
             return distributions[name]
 
         monkeypatch.setattr(compat.metadata, 'version', version)
-        monkeypatch.setattr(compat, 'find_spec', lambda name: object() if name == 'ftfy' else None)
+        monkeypatch.setattr(compat, 'find_spec', lambda name: object() if name in ('ftfy', 'regex') else None)
         monkeypatch.setattr(compat, 'has_ops', lambda: ops)
 
     return install
@@ -129,6 +129,13 @@ def test_only_detection_needs_compiled_ops(pretend):
     assert '\n' not in message
 
 
+def test_the_original_mmsegmentation_needs_compiled_ops_too(pretend):
+    pretend(ORIGINAL, ops=False)
+    compat.require('cls')
+    with pytest.raises(UserError, match='which the original mmsegmentation needs: .*isolation'):
+        compat.require('seg')
+
+
 @pytest.mark.parametrize('task', ['det', 'seg'])
 def test_original_mmdet_and_mmseg_refuse_a_newer_mmcv(pretend, task):
     pretend({**ORIGINAL, 'mmcv': '2.2.0'})
@@ -138,10 +145,11 @@ def test_original_mmdet_and_mmseg_refuse_a_newer_mmcv(pretend, task):
         compat.require(task)
 
 
-def test_segmentation_without_ftfy_is_told(pretend, monkeypatch):
+@pytest.mark.parametrize('module', ['ftfy', 'regex'])
+def test_segmentation_without_what_mmseg_imports_unnamed_is_told(pretend, monkeypatch, module):
     pretend(MAINTAINED)
-    monkeypatch.setattr(compat, 'find_spec', lambda name: None)
-    with pytest.raises(UserError, match='pip install ftfy'):
+    monkeypatch.setattr(compat, 'find_spec', lambda name: None if name == module else object())
+    with pytest.raises(UserError, match=f'pip install {module}`'):
         compat.require('seg')
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Static: torch's grouped convolution. x (B, C, H, W), weight (C, 1, K, K)."""
-    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=x.shape[1])
+    margins = [weight.shape[-1] // 2] * 2  # a list: torch 2.1 traces a single number as none at all
+    return F.conv2d(x, weight, bias, padding=margins, groups=x.shape[1])
 
 
 def dynamic(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -25,7 +26,7 @@ def dynamic(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     out = F.conv2d(
         x.reshape(1, batch * channels, height, width),  # (1, B*C, H, W)
         weight.reshape(batch * channels, 1, kernel_size, kernel_size),  # (B*C, 1, K, K)
-        padding=kernel_size // 2,
+        padding=[kernel_size // 2] * 2,
         groups=batch * channels,
     ).view(batch, channels, height, width)
     return out if bias is None else out + bias.view(1, channels, 1, 1)

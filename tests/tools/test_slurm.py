@@ -48,6 +48,7 @@ def options(mini_root):
         'default_hooks.checkpoint.interval': EPOCHS,
         'default_hooks.logger.interval': 1,
         'log_processor.window_size': 1,
+        'optim_wrapper.optimizer.eps': 1e-3,  # see the first test
         'train_dataloader.num_workers': 1,
         'val_dataloader.num_workers': 0,
         'val_dataloader.persistent_workers': False,
@@ -87,8 +88,9 @@ def of_two_nodes(slurm, config, mini_root, tmp_path_factory):
 def test_two_nodes_train_what_one_process_trains(of_two_nodes, config, mini_root, run_python, tmp_path):
     """The same losses at the same total batch, to the rounding of sums in another order.
 
-    For a while: AdamW divides small gradients by their own size, and the rounding with them, and after some 15
-    steps the difference has grown to 1e-3.
+    For a while: AdamW divides small gradients by their own size, and the rounding with them. Its `eps` keeps it
+    from that with the smallest, and the difference at 1e-6 for 14 steps; then it grows. Without, it is at 1e-3
+    after 15 steps with torch 2.11, and after 7 with torch 2.1.
     """
     alone = ['--work-dir', tmp_path, '--total-batch-size', 8, *options(mini_root)]
     done = run_python('tools/train.py', config, *alone)
@@ -96,7 +98,7 @@ def test_two_nodes_train_what_one_process_trains(of_two_nodes, config, mini_root
     expected, measured = losses(tmp_path), losses(of_two_nodes)
     assert len(expected) == 2 * EPOCHS and expected.keys() == measured.keys()
     for step in range(1, 11):
-        assert measured[step] == pytest.approx(expected[step], abs=1e-4), step
+        assert measured[step] == pytest.approx(expected[step], abs=1e-5), step
 
 
 def test_two_nodes_score_a_checkpoint(of_two_nodes, slurm, config, mini_root, tmp_path):
