@@ -18,6 +18,8 @@ from torch import Tensor
 # Elements of the kernels that a tile holds, 12 MB in float32: the last cache of two cores of a server.
 TILE_ELEMENTS = 3_000_000
 
+# oneDNN's product of a matrix with the rows of another, torch's own, made for its compiler: x @ weight.t() + bias
+ROWS_PRODUCT = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
 # (kernels (n*G, K*K, T), flat maps (n*G, c, L), offset of the tile, distance of the rows, K, out (n*G, c, T))
 Weigh = Callable[[Tensor, Tensor, int, int, int, Tensor], None]
@@ -32,6 +34,15 @@ def sum_dtype(x: Tensor) -> torch.dtype:
 def generator_dtype(x: Tensor) -> torch.dtype:
     """What kernels are generated in: bfloat16 has a fast matrix product on a CPU, float16 often has none."""
     return x.dtype if x.dtype == torch.bfloat16 else sum_dtype(x)
+
+
+def _onednn_multiplies(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether oneDNN shall multiply matrices: in float32, twice as fast as MKL on CPUs of other makers.
+
+    In bfloat16 `matmul` is oneDNN's, and writes into a buffer.
+    """
+    there = ROWS_PRODUCT is not None and torch._C._get_mkldnn_enabled()
+    return there and device.type == 'cpu' and dtype == torch.float32
 
 
 class Tile:
@@ -77,6 +88,9 @@ class Maps:
         strips = -(-self.height // max(rows, 1))
         self.rows = -(-self.height // max(strips, 1))  # of equal height
         self.images_at_once = max(1, TILE_ELEMENTS // max(kernels_of_row * self.height, 1))
+        self._by_rows = _onednn_multiplies(generator_dtype(x), x.device)
+        if weigh is not None and self._by_rows:
+            self.images_at_once = 1  # each a product of its own; a loop over torch's operations wants long tiles
         self._buffers: dict[str, Tensor] = {}
 
     def images(self) -> Iterator[range]:
@@ -142,19 +156,24 @@ class Maps:
         tile.of(tensor).copy_(rows.unflatten(2, (self.kernel_size, self.kernel_size)))
 
     def features(self, feature: Tensor, tile: Tile) -> Tensor:
-        """The tile's part of (B, R, H, W) as (n, R + 1, T), zero between the rows; the last feature is 1."""
-        part = tile.of(feature)
+        """The tile's part of (B, R, H, W) as (n, T, R + 1), zero between the rows; the last feature is 1."""
+        part = tile.of(feature).permute(0, 2, 3, 1)  # (n, rows, W, R)
+        images, height, _, channels = part.shape
         dtype = generator_dtype(feature)
-        rows = self._buffer('features', part.shape[0], part.shape[1] + 1, part.shape[2], self.row, dtype=dtype)
-        rows[:, :-1, :, self.width :] = 0
-        rows[:, :-1, :, : self.width].copy_(part)
-        rows[:, -1] = 1
-        return rows.flatten(2)
+        rows = self._buffer('features', images, height, self.row, channels + 1, dtype=dtype)
+        rows[:, :, self.width :, :-1] = 0
+        rows[:, :, : self.width, :-1].copy_(part)
+        rows[..., -1] = 1
+        return rows.flatten(1, 2)
 
     def generate(self, generator: Tensor, features: Tensor, tile: Tile) -> Tensor:
-        """The kernels of the tile, (n, G, K*K, T)."""
+        """The kernels of the tile, (n, G, K*K, T), from (G*K*K, R + 1) and (n, T, R + 1)."""
         shape = features.shape[0], generator.shape[0], len(tile)
-        kernels = torch.matmul(generator, features, out=self._buffer('generated', *shape, dtype=generator.dtype))
+        if self._by_rows and len(features) == 1:
+            kernels = ROWS_PRODUCT(generator, features[0], None, 'none', [], '').unsqueeze(0)
+        else:
+            into = self._buffer('generated', *shape, dtype=generator.dtype)
+            kernels = torch.matmul(generator, features.transpose(1, 2), out=into)
         if kernels.dtype != self.dtype and self.weigh is None:
             kernels = self._buffer('kernels', *shape).copy_(kernels)
         return kernels.unflatten(1, (self.groups, self.kernel_size**2))

@@ -135,7 +135,7 @@ def generated_backward(
     for images in maps.images():
         grad_flat = None
         for tile in maps.strips(images):
-            features = maps.features(feature, tile)  # (n, R + 1, T)
+            features = maps.features(feature, tile)  # (n, T, R + 1)
             kernels = maps.generate(generator, features, tile)
             flat = maps.flat(x, tile)
             grad_flat = torch.zeros_like(flat) if grad_flat is None else grad_flat
@@ -143,7 +143,7 @@ def generated_backward(
             grad_kernels = grad_kernels.flatten(1, 2)  # (n, G*K*K, T)
             grad_kernels = grad_kernels.to(generator.dtype)
             for one, its_features in zip(grad_kernels, features, strict=True):
-                grad_generator += torch.mm(one, its_features.t())
+                grad_generator += torch.mm(one, its_features)
             tile.store(grad_feature, torch.matmul(generator[:, :-1].t(), grad_kernels))
         if grad_flat is not None:
             maps.store_map(grad_x, grad_flat, images)

@@ -51,10 +51,15 @@ def test_compiled_equals_the_reference(op):
         assert_equal(results(call(op, shape, 'compiled'), arguments), expected, TOLERANCE[torch.float32])
 
 
+@pytest.mark.parametrize('has_product', [True, False])
 @pytest.mark.parametrize('tile', [1, 500, 3000])
 @pytest.mark.parametrize('op', ['inhomogeneous', 'generated'])
-def test_tiles_of_any_size_give_the_same(op, tile, monkeypatch):
-    """Strips of one row, strips that do not divide the map, several images at once with a rest."""
+def test_tiles_of_any_size_give_the_same(op, tile, has_product, monkeypatch):
+    """Strips of one row, strips that do not divide the map, several images at once with a rest; no oneDNN."""
+    if has_product:
+        assert flat_maps.ROWS_PRODUCT is not None
+    else:
+        monkeypatch.setattr(flat_maps, 'ROWS_PRODUCT', None)
     shape = (5, 6, 3, 7, 5, 3)
     arguments = tensors(op, shape)
     expected = results(call(op, shape, 'reference'), arguments)
