@@ -31,6 +31,7 @@ def compared(mini_root, run_python, tmp_path_factory):
     return [*arguments, *options], out, run_python(*arguments, *options)
 
 
+@pytest.mark.slow  # trains two nets by the clock
 def test_each_net_is_trained_for_the_minutes(compared):
     """What was asked for is met within a factor of four: a machine under test is busy now and idle then."""
     _, out, done = compared
@@ -50,6 +51,7 @@ def test_each_net_is_trained_for_the_minutes(compared):
         assert picture.size == (1650, 1110)
 
 
+@pytest.mark.slow  # trains two nets by the clock
 def test_the_cosine_ends_with_the_training(compared):
     _, out, _ = compared
     (log,) = (out / 'deit-nano/training').glob('*/vis_data/scalars.json')
@@ -58,6 +60,7 @@ def test_the_cosine_ends_with_the_training(compared):
     assert rates[-1] == pytest.approx(2e-3 * (1 + math.cos(math.pi * last / (last + 1))) / 2, rel=1e-3)
 
 
+@pytest.mark.slow  # trains two nets by the clock
 def test_what_was_trained_is_not_trained_again(compared, run_python):
     arguments, out, _ = compared
     files = {path: path.stat().st_mtime_ns for path in out.rglob('*.log')}
@@ -66,6 +69,7 @@ def test_what_was_trained_is_not_trained_again(compared, run_python):
     assert files == {path: path.stat().st_mtime_ns for path in out.rglob('*.log')}
 
 
+@pytest.mark.slow  # trains two nets by the clock
 def test_another_time_needs_another_folder(compared, run_python):
     arguments, *_ = compared
     done = run_python(*[5 if argument == 0.1 else argument for argument in arguments])

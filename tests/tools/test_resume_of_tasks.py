@@ -78,6 +78,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(task, ru
         assert torch.equal(measured[key], value), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('task', TASKS)
 def test_two_processes_train(task, mini_root, tmp_path):
     started = time.time()
