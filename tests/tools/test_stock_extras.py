@@ -131,14 +131,14 @@ def test_schedule_of_a_classifier(place, classifier):
     """It is what a training follows, as its log says."""
     place.run('test_schedule_of_a_classifier')
     rates = logged(classifier, 'lr')
-    assert len(rates) > 8 and draws(place.folder / 'out/lr-cls.svg', rates)
+    assert len(rates) == 40 and draws(place.folder / 'out/lr-cls.svg', rates)
 
 
 @pytest.mark.slow
 def test_schedule_of_a_detector_and_a_segmentor(place, detector):
     place.run('test_schedule_of_a_detector_and_a_segmentor')
     rates = logged(detector, 'lr')
-    assert len(rates) > 8 and draws(place.folder / 'out/lr-det.svg', rates)
+    assert len(rates) == 32 and draws(place.folder / 'out/lr-det.svg', rates)  # 8 epochs of 32 images, 8 at once
     line = max(drawn_lines(place.folder / 'out/lr-seg.svg'), key=len)  # of 2000 steps, 100 of them warm-up
     x, height = line[:, 0] - line[0, 0], line[:, 1]
     assert x[height.argmin()] / x[-1] == pytest.approx(100 / 2000, abs=0.01)
