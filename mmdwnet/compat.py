@@ -176,7 +176,7 @@ def require(task: str) -> None:
                     f'mmseg needs {module}, which is not installed: run `pip install {module}`, or '
                     '`pip install "mmdwnet[seg]"`'
                 )
-    if task in _tasks_with_ops() and not has_ops():
+    if task in tasks_with_ops() and not has_ops():
         raise UserError(missing_ops_message(task))
 
 
@@ -200,7 +200,7 @@ def has_ops() -> bool:
     return any(path.suffix in ('.so', '.pyd') for path in folder.glob('_ext*'))
 
 
-def _tasks_with_ops() -> tuple[str, ...]:
+def tasks_with_ops() -> tuple[str, ...]:
     """The tasks that use compiled ops: the original mmsegmentation imports them, the maintained build does not."""
     original = any(build.name == 'mmsegmentation' for build, _ in installed(LIBRARIES['mmseg']))
     return ('det', 'seg') if original else ('det',)

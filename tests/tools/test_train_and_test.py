@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdwnet.compat import LIBRARIES, installed
+from mmdwnet.compat import tasks_with_ops
 
 # config, layout, what makes it a few steps, the metric, the library whose stock tools must run it too
 TASKS = {
@@ -15,7 +15,6 @@ TASKS = {
     'det': ('dwnet-nano_mask-rcnn_mini', 'coco', 'train_cfg.max_epochs=1', 'coco/bbox_mAP', 'mmdet'),
     'seg': ('dwnet-nano_upernet_mini', 'ade', 'train_cfg.max_iters=2', 'mIoU', 'mmseg'),
 }
-ORIGINAL_MMSEG = any(build.name == 'mmsegmentation' for build, _ in installed(LIBRARIES['mmseg']))
 EVERY_TASK = pytest.mark.parametrize('task', TASKS)
 FEW = [
     'train_dataloader.batch_size=8',
@@ -24,7 +23,8 @@ FEW = [
 ]
 FEW += [option.replace('train_', 'val_') for option in FEW[1:]] + [o.replace('train_', 'test_') for o in FEW[1:]]
 needs_mmseg_without_ops = pytest.mark.skipif(
-    ORIGINAL_MMSEG, reason='the original mmsegmentation imports compiled ops; tests/test_compat.py has its message'
+    'seg' in tasks_with_ops(),
+    reason='the original mmsegmentation imports compiled ops; tests/test_compat.py has its message',
 )
 STEPS = {'seg': ['train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2']}
 

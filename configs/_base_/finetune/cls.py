@@ -26,9 +26,7 @@ val_evaluator = [dict(type='Accuracy', topk=(1,), _scope_='mmpretrain')]
 test_evaluator = val_evaluator
 
 # as in the recipes of classification: no decay of norms, biases and flat parameters, whatever their names
-optim_wrapper = dict(
-    paramwise_cfg=dict(_delete_=True, norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0)
-)
+optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0))
 train_cfg = dict(type='EpochBasedTrainLoop')
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(save_best='accuracy/top1', rule='greater', max_keep_ckpts=1)

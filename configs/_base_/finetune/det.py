@@ -30,6 +30,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', metric=['bbox', 'segm'], classwise=True, _scope_='mmdet')
 test_evaluator = val_evaluator
 
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}))
 train_cfg = dict(type='EpochBasedTrainLoop')
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(save_best='coco/segm_mAP', rule='greater', max_keep_ckpts=1)

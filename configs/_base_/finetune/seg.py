@@ -30,6 +30,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'], _scope_='mmseg')
 test_evaluator = val_evaluator
 
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}))
 train_cfg = dict(type='IterBasedTrainLoop')
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
