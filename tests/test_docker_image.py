@@ -77,7 +77,7 @@ def image(builder, base):
     options = ['--format', 'docker', '--file', ROOT / 'docker' / 'Dockerfile', '--build-arg', f'BASE={base}']
     if CACHE.exists():
         wheels = shutil.copytree(CACHE, builder.folder / 'wheels')  # the set-up throws away those that do not fit
-        options += ['--volume', f'{wheels}:/root/.cache/mmdwnet']
+        options += ['--volume', f'{wheels}:/var/cache/setup/mmdwnet']
     options += pip_settings(builder.folder / 'pip')
     builder('build', *options, '--tag', 'mmdwnet', ROOT)
     shutil.rmtree(builder.folder / 'tmp')  # the builder's cache
@@ -131,9 +131,8 @@ def test_container_is_healthy_and_clean(builder, container, config):
     assert builder.read('run', container, '--', 'make', 'setup') == ''
     writable = 'for path in .venv mmdwnet; do test -w $path && echo $path; done; true'
     assert builder.read('run', container, '--', 'sh', '-c', writable) == ''
-    left = (
-        'find /root/.cache /mnt /etc/pip.conf /var/lib/apt/lists /mmdwnet/.git /mmdwnet/.setup* -type f -size +0'
-    )
+    mounts = '~root/.cache /var/cache/setup /mnt /etc/pip.conf'
+    left = f'find {mounts} /var/lib/apt/lists /mmdwnet/.git /mmdwnet/.setup* -type f -size +0'
     find = f'{left} 2>/dev/null; true'
     assert builder.read('run', '--user', 'root', container, '--', 'sh', '-c', find) == ''
 
