@@ -12,13 +12,21 @@ from matplotlib.image import imread
 from torch import nn
 
 import mmdwnet
-from mmdwnet.analysis.benchmark import nets, report
+from mmdwnet.analysis.benchmark import nets, op_cases, report
 from mmdwnet.analysis.benchmark.bandwidth import Bandwidth
 from mmdwnet.analysis.benchmark.cases import Case, Workshop, check_device
 from mmdwnet.analysis.benchmark.charts import draw
 from mmdwnet.analysis.benchmark.demands import SPEEDUP, Demand, judge
 from mmdwnet.analysis.benchmark.memory import peak_bytes
-from mmdwnet.analysis.benchmark.op_cases import OP_TASKS, OPS, OpCase, OpWorkshop, impls_of
+from mmdwnet.analysis.benchmark.op_cases import (
+    BEYOND_CACHE,
+    OP_TASKS,
+    OPS,
+    OpCase,
+    OpWorkshop,
+    impls_of,
+    sets_needed,
+)
 from mmdwnet.analysis.benchmark.running import (
     LATENCY,
     MEMORY,
@@ -108,6 +116,26 @@ def test_a_failing_peer_is_reported_and_the_others_are_measured(small_nets):
 def test_deployed_nets_do_not_train(small_nets):
     results = run(group_of(['small', 'small-deployed'], task='training'))
     assert [type(result.outcome) for result in results] == [Samples, Skipped] * 2
+
+
+def test_ops_are_measured_a_shape_at_a_time_and_compared_in_turn():
+    cases = [
+        OpCase('dynamic', impl, channels, side, batch=1)
+        for impl in ('tiled', 'as published')
+        for channels, side in ((8, 6), (16, 3))
+    ]
+    group, steps = Group('ops forward', OPS_KIND, tuple(cases)), []
+    results = run_group(group, PLAN, Stopwatch(), 1, steps.append)
+    assert [result.case for result in results] == cases
+    assert all(isinstance(result.outcome, Samples) for result in results)
+    assert steps == [cases[0], cases[2]] * (1 + PLAN.rounds) + [cases[1], cases[3]] * (1 + PLAN.rounds)
+
+
+def test_the_sheet_of_ops_on_a_gpu_says_how_they_are_called():
+    for device, conditions in (('cuda', 'batch 8, cuda, as CUDA graphs; '), ('cpu', 'batch 8, cpu; ')):
+        case = OpCase('static', 'conv2d', 8, 5, device=device)
+        results = [Result(case, Samples((1.0,), 1))]
+        assert conditions in report.sheet_of(Group('ops forward', OPS_KIND, (case,)), results).title
 
 
 def test_json_has_every_sample_and_no_path(small_nets):
@@ -240,12 +268,38 @@ class TestCalls:
         for result in results.values():
             torch.testing.assert_close(result, first, rtol=1e-3, atol=1e-3)
 
+    def test_cases_of_one_op_share_their_inputs(self, monkeypatch):
+        seen, workshop = [], OpWorkshop()
+        monkeypatch.setattr(op_cases, 'dynamic_depthwise_conv2d', lambda x, *args, impl: seen.append((x, impl)))
+        for impl in ('tiled', 'reference'):
+            workshop.prepare(OpCase('dynamic', impl, 8, 5, batch=1))()
+        (x, first), (y, second) = seen
+        assert x is y and (first, second) == ('tiled', 'reference')
+
+    def test_the_static_op_has_triton_s_kernels_on_a_gpu_that_has_them(self, monkeypatch):
+        for impls in (('reference', 'triton'), ('reference',)):
+            monkeypatch.setattr(op_cases, 'available_impls', lambda device, impls=impls: impls)
+            assert ('triton' in impls_of('static', 'cuda')) is ('triton' in impls)
+            assert impls_of('static', 'cpu') == ('conv2d',)
+        seen = []
+        monkeypatch.setattr(op_cases, 'depthwise_conv2d', lambda *args, impl: seen.append(impl))
+        OpWorkshop().prepare(OpCase('static', 'triton', 8, 5, batch=1))()
+        assert seen == ['triton']
+
     def test_a_compiled_op(self):
         eager, compiled = (
             OpWorkshop().prepare(OpCase('static', 'conv2d', 8, 5, compile=mode, batch=1))
             for mode in ('none', 'default')
         )
         assert compiled().shape == eager().shape == (1, 8, 5, 5)
+
+
+@pytest.mark.parametrize('op, number', [('static', 3), ('inhomogeneous', 1), ('generated', 3)])
+def test_sets_of_inputs_are_beyond_the_cache_and_no_more(op, number):
+    cache = 50 << 20  # of an H100
+    moved = OpCase(op, 'triton', 192, 28, precision='bfloat16', batch=128).moved_bytes()
+    assert sets_needed(moved, cache) == number
+    assert number * moved >= BEYOND_CACHE * cache and (number == 1 or (number - 1) * moved < BEYOND_CACHE * cache)
 
 
 def test_half_precision_needs_a_gpu(monkeypatch):

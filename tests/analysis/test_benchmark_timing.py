@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmdwnet.analysis.benchmark.timing import Failure, Plan, Samples, Spread, Stopwatch, measure, speedup
+from mmdwnet.analysis.benchmark.timing import Bundle, Failure, Plan, Samples, Spread, Stopwatch, measure, speedup
 
 
 class Machine:
@@ -35,6 +35,18 @@ def test_samples_alternate_and_have_as_many_calls_as_a_burst_needs():
     }
     assert machine.calls == ['slow'] * 2 + ['fast'] * 4 + (['slow'] + ['fast'] * 4) * 3
     assert seen == ['slow', 'fast'] * 4
+
+
+def test_a_bundle_is_timed_by_its_calls():
+    machine = Machine()
+    make = machine.make('ten', 0.3)
+    runs = {'ten': lambda: Bundle(make(), 10), 'one': machine.make('one', 0.3)}
+    results = measure(runs, Plan(rounds=2, burst=1.0, warm_up=2), machine.stopwatch())
+    assert results == {
+        'ten': Samples((pytest.approx(0.03),) * 2, calls=40),
+        'one': Samples((pytest.approx(0.3),) * 2, calls=4),
+    }
+    assert machine.calls.count('ten') == machine.calls.count('one')  # a burst is as long
 
 
 def test_paired_ratios_cancel_the_drift_of_the_machine():

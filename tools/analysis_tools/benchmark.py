@@ -24,7 +24,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmdwnet.analysis.benchmark import report, suites
 from mmdwnet.analysis.benchmark.bandwidth import measure_bandwidth
-from mmdwnet.analysis.benchmark.cases import COMPILE_MODES, DEVICES, LAYOUTS, PRECISIONS, Case, check_device
+from mmdwnet.analysis.benchmark.cases import (
+    COMPILE_MODES,
+    CUDA_GRAPH,
+    DEVICES,
+    LAYOUTS,
+    PRECISIONS,
+    Case,
+    check_device,
+)
 from mmdwnet.analysis.benchmark.demands import judge
 from mmdwnet.analysis.benchmark.machine import describe_machine, headline
 from mmdwnet.analysis.benchmark.nets import NETS, find_nets
@@ -132,8 +140,8 @@ def check_folder(folder: Path) -> None:
 def chosen(args: argparse.Namespace) -> suites.Suite:
     """Return what the command line asks for as a suite without demands."""
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    for precision in args.precisions:
-        check_device(device, precision)
+    for precision, mode in product(args.precisions, args.compile):
+        check_device(device, precision, mode)
     nets = find_nets(args.nets)
     if args.baseline and args.baseline not in NETS:
         raise UserError(f'--baseline {args.baseline}: no net of that name, see --list')
@@ -167,7 +175,8 @@ def net_group(args: argparse.Namespace, task: str, nets: list[str], device: str)
 def op_groups(args: argparse.Namespace, device: str) -> list[Group]:
     precisions = suites.op_precisions(args.precisions)
     layouts = args.layouts if '--layouts' in args.given else ['channels_last']
-    at = (args.ops_of, args.batch_size, device, layouts, args.compile)
+    modes = [mode for mode in args.compile if mode != CUDA_GRAPH] or ['none']  # on a GPU ops are graphs anyhow
+    at = (args.ops_of, args.batch_size, device, layouts, modes)
     return [Group(f'ops {task}', OPS, suites.ops_at(precisions, task, *at)) for task in OP_TASKS]
 
 

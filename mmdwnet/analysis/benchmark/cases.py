@@ -11,12 +11,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...errors import UserError
+from .cuda_graphs import captured
 from .nets import NETS, NUM_CLASSES
+from .timing import Bundle, Run
 
 TASKS = ('inference', 'training')
 LAYOUTS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
-# of torch.compile; 'frozen': its default mode with the weights as constants, packed once, for inference
-COMPILE_MODES = ('none', 'default', 'max-autotune', 'frozen')
+# of torch.compile; 'frozen': its default mode with the weights as constants, packed once, for inference.
+# 'cuda-graph' compiles nothing: a recorded call is replayed, so that the host's launches take no time
+CUDA_GRAPH = 'cuda-graph'
+COMPILE_MODES = ('none', 'default', 'max-autotune', 'frozen', CUDA_GRAPH)
 DEVICES = ('cpu', 'cuda')
 
 
@@ -98,16 +102,18 @@ class Case:
 
 def label_with(label: str, layout: str, compile: str, usual_layout: str) -> str:
     """Return a label with the layout and compile mode behind it, where they are not the usual ones."""
-    extras = [layout] * (layout != usual_layout) + [f'compiled {compile}'] * (compile != 'none')
-    return ', '.join([label, *extras])
+    how = {'none': [], CUDA_GRAPH: ['as a CUDA graph']}.get(compile, [f'compiled {compile}'])
+    return ', '.join([label, *[layout] * (layout != usual_layout), *how])
 
 
-def check_device(device: str, precision: str) -> None:
-    """Raise UserError where the device is not there or lacks the precision."""
+def check_device(device: str, precision: str, compile: str = 'none') -> None:
+    """Raise UserError where the device is not there or lacks the precision or the compile mode."""
     if device == 'cuda' and not torch.cuda.is_available():
         raise UserError('no GPU: torch sees none; expected a CUDA device, or --device cpu')
     if device == 'cpu' and 'float16' in precision.split('-'):
         raise UserError(f'--precisions {precision} needs a GPU: on a CPU expected float32 or a bfloat16 one')
+    if device == 'cpu' and compile == CUDA_GRAPH:
+        raise UserError(f'--compile {CUDA_GRAPH} needs a GPU: on a CPU expected another of {COMPILE_MODES}')
 
 
 class Workshop:
@@ -116,8 +122,12 @@ class Workshop:
     def __init__(self) -> None:
         self._modules: dict[tuple, nn.Module] = {}
 
-    def prepare(self, case: Case) -> Callable[[], object]:
+    def prepare(self, case: Case) -> Run | Bundle:
         """Return the call that a case times."""
+        call = self._call(case)
+        return captured([call]) if case.compile == CUDA_GRAPH else call
+
+    def _call(self, case: Case) -> Run:
         precision, device = PRECISIONS[case.precision], torch.device(case.device)
         module = self._module(case, precision)
         images = torch.randn(case.batch, 3, case.size, case.size, device=device, dtype=precision.weights)
@@ -127,11 +137,13 @@ class Workshop:
             autocast = lambda: torch.autocast(device.type, precision.autocast)  # noqa: E731
         if case.task == 'inference':
             return _inference(module, images, autocast)
-        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-6) if case.optimizer else None
+        optimizer = None
+        if case.optimizer:
+            optimizer = torch.optim.AdamW(module.parameters(), lr=1e-6, capturable=case.compile == CUDA_GRAPH)
         return _training_step(module, images, autocast, optimizer)
 
     def _module(self, case: Case, precision: Precision) -> nn.Module:
-        compiled = case.compile != 'none'
+        compiled = case.compile not in ('none', CUDA_GRAPH)
         # a compiled module holds a graph for every precision: they would share one table of graphs
         key = (
             case.net, case.task, precision.weights, case.layout, case.compile, case.size, case.device,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from .bandwidth import Bandwidth
 from .cases import Case
 from .nets import NETS
-from .op_cases import UNFUSED
+from .op_cases import INHOMOGENEOUS, UNFUSED, UNFUSED_BY_GROUP
 from .running import AnyCase, Peak, Result
 from .timing import Samples, Spread
 
@@ -181,32 +182,47 @@ def _growth(group: str, groups: Mapping[str, Sequence[AnyCase]], growing: str) -
 
 def gpu_demands(groups: Mapping[str, Sequence[AnyCase]]) -> list[Demand]:
     """Return what the issue demands of a GPU, of the cases of the suite's groups, given by name."""
-    demands = []
-    for task in ('inference', 'training'):
-        for net, other, bound in GPU_SPEEDS:
-            name = f'{net}-deployed' if task == 'inference' else net
-            demands.append(_speed('GPU', groups, task, BFLOAT16, name, other, bound))
     ops = groups['ops forward']
     # where Triton is missing there are no such rows, and the demand is not met
     unfused = tuple(case for case in ops if (case.op, case.impl) == ('generated', UNFUSED))
     fused = tuple(replace(case, impl='triton') for case in unfused)
-    applied = tuple(replace(case, op='inhomogeneous') for case in fused)
     stages = 'forward, one op of each stage'
-    return [
-        *demands,
+    bandwidths = [
         Demand(
-            'GPU', 'ops forward', f'inhomogeneous op, {stages}', SHARE_OF_BANDWIDTH, applied, (), GPU_BANDWIDTH
-        ),
+            'GPU',
+            'ops forward',
+            f'{op} op, {stages}',
+            SHARE_OF_BANDWIDTH,
+            tuple(replace(case, op=op) for case in fused),
+            (),
+            GPU_BANDWIDTH,
+        )
+        for op in INHOMOGENEOUS
+    ]
+    return [
+        *_gpu_speeds(groups),
+        *bandwidths,
         Demand(
             'GPU',
             'ops forward',
             f'fused op / op with its generator, {stages}',
             SPEEDUP,
             fused,
-            (unfused,),
+            (unfused, tuple(replace(case, impl=UNFUSED_BY_GROUP) for case in unfused)),
             GPU_FUSED,
         ),
     ]
+
+
+def _gpu_speeds(groups: Mapping[str, Sequence[AnyCase]]) -> list[Demand]:
+    """Our nets as CUDA graphs against the faster form of the others; and eager nets against eager ones."""
+    demands = []
+    for task, eager, (net, other, bound) in product(('inference', 'training'), (False, True), GPU_SPEEDS):
+        name = f'{net}-deployed' if task == 'inference' else net
+        cases = [case for case in groups[task] if not eager or case.compile == 'none']
+        forms = (', eager', ', eager') if eager else (', as a CUDA graph', ', faster of both')
+        demands.append(_speed('GPU', {task: cases}, task, BFLOAT16, name, other, bound, forms))
+    return demands
 
 
 def _speed(
@@ -217,10 +233,12 @@ def _speed(
     net: str,
     other: str,
     bound: float,
+    forms: tuple[str, str] = ('', ''),
 ) -> Demand:
+    """The demand of a net's speed; `forms` say behind each net's label which of its cases are meant."""
     judged = _judged(groups[task], net, precision)
     against = tuple((case,) for case in _find(groups[task], other, precision))
-    text = f'{NETS[net].label} / {NETS[other].label}, {task}, {precision}'
+    text = f'{NETS[net].label}{forms[0]} / {NETS[other].label}{forms[1]}, {task}, {precision}'
     return Demand(source, task, text, SPEEDUP, judged, against, bound)
 
 

@@ -2,12 +2,16 @@
 
 The shapes are those of the four stages of DWNet at 224 x 224. Kernels of an inhomogeneous op lie in memory as the
 1x1 convolution that makes them leaves them, in the layout of the case.
+
+On a GPU a case is timed as a CUDA graph of one call for each of several sets of inputs, together far beyond the L2
+cache: neither the host's launches nor what the cache still holds of the last call makes a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,21 +20,31 @@ from torch import Tensor
 from ...backbones.archs import pyramid_arch
 from ...ops import (
     available_impls,
+    depthwise_conv2d,
     dynamic_depthwise_conv2d,
     generated_depthwise_conv2d,
     inhomogeneous_depthwise_conv2d,
+    pointwise_linear,
 )
 from .as_published import GROUPS, KERNEL_SIZE, REDUCTION, grouped_convolution, unfolded
 from .cases import LAYOUTS, label_with
+from .cuda_graphs import captured
 from .nets import OURS, PUBLISHED
+from .timing import Bundle, Run
 
-OPS = ('static', 'dynamic', 'inhomogeneous', 'generated')
+# the order in memory of what a 1x1 convolution makes for a position: kernel after kernel, as the published
+# checkpoints do, or tap after tap, as a generator with its rows in that order does
+GROUP_FASTEST = 'inhomogeneous, group fastest'
+INHOMOGENEOUS = ('inhomogeneous', GROUP_FASTEST)
+OPS = ('static', 'dynamic', *INHOMOGENEOUS, 'generated')
 OP_TASKS = ('forward', 'forward+backward')
 OP_PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 # implementations that are not an `impl` of `mmdwnet.ops`
 CONV2D = 'conv2d'  # static: torch's own depth-wise convolution, the floor under the others
-UNFUSED = 'unfused'  # generated: the generator's convolution, then the inhomogeneous op
+UNFUSED = 'unfused'  # generated: the generator's product, then the inhomogeneous op
+UNFUSED_BY_GROUP = 'unfused, group fastest'  # the same in the other order in memory, which GPUs like better
 AS_PUBLISHED = 'as published'
+BEYOND_CACHE = 4  # times the L2 cache: what all sets of inputs take together, at least
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,9 @@ class OpCase:
 
     @property
     def family(self) -> str:
-        return PUBLISHED if self.impl == AS_PUBLISHED else 'torch' if self.impl in (CONV2D, UNFUSED) else OURS
+        if self.impl == AS_PUBLISHED:
+            return PUBLISHED
+        return 'torch' if self.impl in (CONV2D, UNFUSED, UNFUSED_BY_GROUP) else OURS
 
     @property
     def items(self) -> int:
@@ -95,34 +111,64 @@ def stage_shapes(arch: str) -> list[tuple[int, int]]:
 
 def impls_of(op: str, device: str) -> tuple[str, ...]:
     """Return the implementations that an op is measured with on a device."""
-    if op == 'static':
-        return (CONV2D,)
-    others = (UNFUSED, AS_PUBLISHED) if op == 'generated' else (AS_PUBLISHED,)
+    if op == 'static':  # on a CPU torch's forward is the only one
+        return ('triton', CONV2D) if device == 'cuda' and 'triton' in available_impls(device) else (CONV2D,)
+    others = (AS_PUBLISHED,)
+    if op == 'generated':
+        others = (UNFUSED, *[UNFUSED_BY_GROUP] * (device == 'cuda'), AS_PUBLISHED)
     return (*available_impls(device), *others)
+
+
+def sets_needed(moved_bytes: int, cache_bytes: int) -> int:
+    """Return how many sets of inputs a cache cannot hold, by the bytes that a call of each moves."""
+    return max(1, -(-BEYOND_CACHE * cache_bytes // moved_bytes))
 
 
 class OpWorkshop:
     """Makes what cases need, all inputs once: cases that differ in implementation alone share them."""
 
     def __init__(self) -> None:
-        self._inputs: dict[OpCase, tuple[Tensor, ...]] = {}
+        self._sets: dict[OpCase, list[tuple[Tensor, ...]]] = {}
 
-    def prepare(self, case: OpCase) -> Callable[[], object]:
-        """Return the call that a case times."""
+    def prepare(self, case: OpCase) -> Run | Bundle:
+        """Return the call that a case times, or a bundle of such calls."""
         key = replace(case, impl='', compile='none')
-        if key not in self._inputs:
-            self._inputs[key] = _inputs(case, torch.device(case.device))
-        inputs = self._inputs[key]
+        if key not in self._sets:
+            self._sets[key] = _sets_of_inputs(case)
         function = _function(case)
         if case.compile != 'none':
-            mode = None if case.compile == 'default' else case.compile
-            function = torch.compile(function, mode=mode, dynamic=False)
-        if case.task == 'forward':
-            return lambda: _forward(function, inputs)
-        for tensor in inputs:
-            tensor.requires_grad_()
-        cotangent = inputs[0].detach()  # as good as any of the shape and layout
-        return lambda: torch.autograd.grad(function(*inputs), inputs, cotangent)
+            function = torch.compile(function, mode=_compile_mode(case), dynamic=False)
+        calls = [_call(case, function, inputs) for inputs in self._sets[key]]
+        return captured(calls) if case.device == 'cuda' else calls[0]
+
+
+def shape_of(case: OpCase) -> OpCase:
+    """Return what the cases of one op, shape, task and precision share; ratios are taken between such cases."""
+    return replace(case, impl='', layout='', compile='')
+
+
+def _sets_of_inputs(case: OpCase) -> list[tuple[Tensor, ...]]:
+    device, number = torch.device(case.device), 1
+    if case.device == 'cuda':
+        number = sets_needed(case.moved_bytes(), torch.cuda.get_device_properties(device).L2_cache_size)
+    # not torch's own generator, which a capture that failed leaves unusable
+    generator = torch.Generator(device).manual_seed(0)
+    return [_inputs(case, device, generator) for _ in range(number)]
+
+
+def _compile_mode(case: OpCase) -> str | None:
+    if case.device == 'cuda' and case.compile == 'max-autotune':
+        return 'max-autotune-no-cudagraphs'  # a graph cannot be captured inside another
+    return None if case.compile == 'default' else case.compile
+
+
+def _call(case: OpCase, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Run:
+    if case.task == 'forward':
+        return lambda: _forward(function, inputs)
+    for tensor in inputs:
+        tensor.requires_grad_()
+    cotangent = inputs[0].detach()  # as good as any of the shape and layout
+    return lambda: torch.autograd.grad(function(*inputs), inputs, cotangent)
 
 
 def _forward(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
@@ -130,9 +176,9 @@ def _forward(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Ten
         return function(*inputs)
 
 
-def _inputs(case: OpCase, device: torch.device) -> tuple[Tensor, ...]:
+def _inputs(case: OpCase, device: torch.device, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
     def random(*shape: int) -> Tensor:
-        return torch.randn(shape, device=device, dtype=OP_PRECISIONS[case.precision])
+        return torch.randn(shape, generator=generator, device=device, dtype=OP_PRECISIONS[case.precision])
 
     def random_map(channels: int) -> Tensor:
         return random(case.batch, channels, case.side, case.side).contiguous(memory_format=LAYOUTS[case.layout])
@@ -142,8 +188,8 @@ def _inputs(case: OpCase, device: torch.device) -> tuple[Tensor, ...]:
         return x, random(case.channels, 1, *kernel), random(case.channels)
     if case.op == 'dynamic':
         return x, random(case.batch, case.channels, *kernel), random(case.channels)
-    if case.op == 'inhomogeneous':
-        return x, random_map(weights).unflatten(1, (GROUPS, *kernel))  # (B, G, K, K, H, W)
+    if case.op in INHOMOGENEOUS:
+        return x, _kernels(random_map(weights), case.op == GROUP_FASTEST)
     width = case.channels // REDUCTION
     return x, random_map(width), random(weights, width), random(weights)
 
@@ -151,23 +197,40 @@ def _inputs(case: OpCase, device: torch.device) -> tuple[Tensor, ...]:
 def _function(case: OpCase) -> Callable[..., Tensor]:
     published = case.impl == AS_PUBLISHED
     if case.op == 'static':
-        return lambda x, weight, bias: F.conv2d(x, weight, bias, padding=KERNEL_SIZE // 2, groups=case.channels)
+        if case.impl == CONV2D:
+            return lambda x, weight, bias: F.conv2d(
+                x, weight, bias, padding=KERNEL_SIZE // 2, groups=case.channels
+            )
+        return lambda x, weight, bias: depthwise_conv2d(x, weight, bias, impl=case.impl)
     if case.op == 'dynamic':
         if published:
             return grouped_convolution
         return lambda x, weight, bias: dynamic_depthwise_conv2d(x, weight, bias, impl=case.impl)
-    if case.op == 'inhomogeneous':
+    if case.op in INHOMOGENEOUS:
         if published:
             return unfolded
         return lambda x, weight: inhomogeneous_depthwise_conv2d(x, weight, impl=case.impl)
-    if case.impl in (UNFUSED, AS_PUBLISHED):
-        apply = unfolded if published else inhomogeneous_depthwise_conv2d
-
-        def generate_and_apply(x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-            kernels = F.conv2d(feature, weight[:, :, None, None], bias)  # (B, G*K*K, H, W)
-            return apply(x, kernels.unflatten(1, (GROUPS, KERNEL_SIZE, KERNEL_SIZE)))
-
-        return generate_and_apply
+    if published:
+        return _generated_as_published
+    if case.impl in (UNFUSED, UNFUSED_BY_GROUP):
+        return partial(_generated_unfused, case.impl == UNFUSED_BY_GROUP)
     return lambda x, feature, weight, bias: generated_depthwise_conv2d(
         x, feature, weight, bias, groups=GROUPS, kernel_size=KERNEL_SIZE, impl=case.impl
     )
+
+
+def _kernels(generated: Tensor, group_fastest: bool) -> Tensor:
+    """What a 1x1 convolution made, (B, G*K*K, H, W), as kernels (B, G, K, K, H, W)."""
+    if group_fastest:
+        return generated.unflatten(1, (KERNEL_SIZE, KERNEL_SIZE, GROUPS)).permute(0, 3, 1, 2, 4, 5)
+    return generated.unflatten(1, (GROUPS, KERNEL_SIZE, KERNEL_SIZE))
+
+
+def _generated_unfused(group_fastest: bool, x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    kernels = _kernels(pointwise_linear(feature, weight, bias), group_fastest)
+    return inhomogeneous_depthwise_conv2d(x, kernels)
+
+
+def _generated_as_published(x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    kernels = F.conv2d(feature, weight[:, :, None, None], bias)  # (B, G*K*K, H, W)
+    return unfolded(x, _kernels(kernels, group_fastest=False))

@@ -122,7 +122,8 @@ def verdict_sheet(verdicts: Sequence[Verdict]) -> Sheet:
 def _conditions(case: AnyCase) -> str:
     image = '' if isinstance(case, OpCase) else f', {case.size} x {case.size}'
     step = ', with the optimizer step' if getattr(case, 'optimizer', False) else ''
-    return f'batch {case.batch}{image}, {case.device}{step}'
+    how = ', as CUDA graphs' if isinstance(case, OpCase) and case.device == 'cuda' else ''
+    return f'batch {case.batch}{image}, {case.device}{how}{step}'
 
 
 def _headings(kind: str, case: AnyCase, bandwidth: Bandwidth | None) -> list[str]:

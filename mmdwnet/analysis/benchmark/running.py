@@ -11,7 +11,7 @@ import torch
 
 from .cases import Case, Workshop
 from .memory import peak_bytes
-from .op_cases import AS_PUBLISHED, OpCase, OpWorkshop
+from .op_cases import AS_PUBLISHED, OpCase, OpWorkshop, shape_of
 from .timing import Failure, Plan, Samples, Stopwatch, measure
 
 AnyCase = Case | OpCase
@@ -20,7 +20,7 @@ SPEED, LATENCY, MEMORY, OPS, SCALING = 'speed', 'latency', 'memory', 'ops', 'sca
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that are measured in turn and shown as one table.
+    """Cases that are measured in turn, of ops those of one shape, and shown as one table.
 
     Args:
         name: what it measures, unique within a run.
@@ -88,11 +88,21 @@ def run_group(
     if group.kind == MEMORY:
         outcomes = {case: _peak(case, threads, advance) for case in cases}
     else:
-        workshop = OpWorkshop() if group.kind == OPS else Workshop()
-        runs = {case: partial(workshop.prepare, case) for case in cases}
+        outcomes = {}
         with _settings():
-            outcomes = measure(runs, plan, stopwatch, advance)
+            for together in _measured_together(cases):
+                workshop = OpWorkshop() if group.kind == OPS else Workshop()
+                runs = {case: partial(workshop.prepare, case) for case in together}
+                outcomes.update(measure(runs, plan, stopwatch, advance))
     return [Result(case, {**outcomes, **skipped}[case]) for case in group.cases]
+
+
+def _measured_together(cases: Sequence[AnyCase]) -> list[list[AnyCase]]:
+    """All nets at once; ops a shape at a time, so that memory holds the inputs and graphs of one shape alone."""
+    parts: dict[OpCase | None, list[AnyCase]] = {}
+    for case in cases:
+        parts.setdefault(shape_of(case) if isinstance(case, OpCase) else None, []).append(case)
+    return list(parts.values())
 
 
 def _peak(case: Case, threads: int, advance: Callable[[AnyCase], object]) -> Peak | Failure:

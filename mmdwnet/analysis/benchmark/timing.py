@@ -15,7 +15,20 @@ from typing import TypeVar
 
 Key = TypeVar('Key', bound=Hashable)
 Run = Callable[[], object]
-MAX_CALLS = 1000
+MAX_RUNS = 1000  # in a burst
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A run that makes several calls at once, as the replay of a CUDA graph does.
+
+    Args:
+        run: what makes the calls.
+        calls: how many it makes.
+    """
+
+    run: Run
+    calls: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ def speedup(fast: Samples, slow: Samples) -> Spread:
 
 
 class Stopwatch:
-    """Measures bursts of calls.
+    """Measures bursts of runs.
 
     Args:
         synchronize: waits until the device is idle, as a GPU's calls return before their work is done.
@@ -85,14 +98,14 @@ class Stopwatch:
     ):
         self._synchronize, self._clock = synchronize, clock
 
-    def time(self, run: Run, calls: int) -> float:
-        """Return the seconds of a call, as the mean of that many."""
+    def time(self, run: Run, runs: int) -> float:
+        """Return the seconds of a run, as the mean of that many."""
         self._synchronize()
         start = self._clock()
-        for _ in range(calls):
+        for _ in range(runs):
             run()
         self._synchronize()
-        return (self._clock() - start) / calls
+        return (self._clock() - start) / runs
 
 
 @dataclass(frozen=True)
@@ -101,8 +114,8 @@ class Plan:
 
     Args:
         rounds: samples of each thing.
-        burst: seconds that a sample lasts at least; a call that is longer makes a sample by itself.
-        warm_up: calls before the first round, on top of two; a call that is longer than a burst does without.
+        burst: seconds that a sample lasts at least; a run that is longer makes a sample by itself.
+        warm_up: runs before the first round, on top of two; a run that is longer than a burst does without.
     """
 
     rounds: int = 7
@@ -111,7 +124,7 @@ class Plan:
 
 
 def measure(
-    runs: Mapping[Key, Callable[[], Run]],
+    runs: Mapping[Key, Callable[[], Run | Bundle]],
     plan: Plan,
     stopwatch: Stopwatch,
     advance: Callable[[Key], object] = lambda key: None,
@@ -119,37 +132,38 @@ def measure(
     """Warm everything up, then sample everything once a round.
 
     Args:
-        runs: for each thing what makes its call, called once; a failure of one is its result and leaves the others
-            be.
+        runs: for each thing what makes its run, called once; a failure of one is its result and leaves the others
+            be. A run is one call, a bundle as many as it says.
         plan: how long.
         stopwatch: what measures.
         advance: called with a thing after its warm-up and after each of its samples.
     """
     results: dict[Key, Samples | Failure] = {}
-    ready: dict[Key, tuple[Run, int]] = {}
+    ready: dict[Key, tuple[Bundle, int]] = {}
     samples: dict[Key, list[float]] = {}
     for key, make in runs.items():
         try:
-            run = make()
-            run()
-            seconds = stopwatch.time(run, 1)
+            made = make()
+            bundle = made if isinstance(made, Bundle) else Bundle(made, 1)
+            bundle.run()
+            seconds = stopwatch.time(bundle.run, 1)
             if seconds < plan.burst:
-                seconds = stopwatch.time(run, plan.warm_up)
+                seconds = stopwatch.time(bundle.run, plan.warm_up)
         except Exception as error:  # whatever a peer raises ends that peer's measurement alone
             results[key] = Failure.of(error)
         else:
-            ready[key] = run, min(max(math.ceil(plan.burst / max(seconds, 1e-9)), 1), MAX_CALLS)
+            ready[key] = bundle, min(max(math.ceil(plan.burst / max(seconds, 1e-9)), 1), MAX_RUNS)
             samples[key] = []
         advance(key)
     for _ in range(plan.rounds):
-        for key, (run, calls) in ready.items():
+        for key, (bundle, number) in ready.items():
             if key in results:
                 continue
             try:
-                samples[key].append(stopwatch.time(run, calls))
+                samples[key].append(stopwatch.time(bundle.run, number) / bundle.calls)
             except Exception as error:
                 results[key] = Failure.of(error)
             advance(key)
-    for key, (_, calls) in ready.items():
-        results.setdefault(key, Samples(tuple(samples[key]), calls))
+    for key, (bundle, number) in ready.items():
+        results.setdefault(key, Samples(tuple(samples[key]), number * bundle.calls))
     return {key: results[key] for key in runs}
