@@ -96,6 +96,17 @@ def over_channels(linear: nn.Module, x: Tensor) -> Tensor:
     return pointwise_linear(x, linear.weight, linear.bias)
 
 
+def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
+    """Apply a 1x1 convolution, or what stands in its place, to a map, (B, C, H, W) -> (B, C', H, W).
+
+    On a GPU as a product of matrices: cuDNN's 1x1 convolution takes up to three times as long, and adds the bias
+    in a pass of its own (docs/speed.md).
+    """
+    if x.device.type == 'cpu' or not is_plain(conv, nn.Conv2d):
+        return conv(x)
+    return pointwise_linear(x, conv.weight.flatten(1), conv.bias)
+
+
 def groups_of(channels: int, each: int, option: str, mixer: str) -> int:
     """How many groups, or heads, of so many channels the channels make.
 

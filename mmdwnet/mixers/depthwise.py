@@ -30,7 +30,7 @@ from ..ops import (
     linear_of_few_rows,
 )
 from ..registry import MODELS
-from .base import TokenMixer
+from .base import TokenMixer, pointwise
 from .norm import build_norm
 
 
@@ -50,14 +50,14 @@ class _DepthwiseMixer(TokenMixer):
         self.bn_out = build_norm(norm_cfg, channels)[1]
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = F.relu(self.bn_in(self.proj_in(x)), inplace=True)
+        x = F.relu(self.bn_in(pointwise(self.proj_in, x)), inplace=True)
         return x, x
 
     def mix(self, values: Tensor, source: Tensor) -> Tensor:
         return self.aggregate(values, source)
 
     def project(self, mixed: Tensor) -> Tensor:
-        return self.bn_out(self.proj_out(F.relu(self.bn_mid(mixed), inplace=True)))
+        return self.bn_out(pointwise(self.proj_out, F.relu(self.bn_mid(mixed), inplace=True)))
 
 
 @MODELS.register_module()
@@ -68,7 +68,7 @@ class DepthwiseConv(_DepthwiseMixer):
         channels: C, of input and output.
         kernel_size: K, odd.
         norm_cfg: the norm after every convolution.
-        impl: of the depth-wise part, 'auto', 'reference' or 'tiled'.
+        impl: of the depth-wise part, 'auto', 'reference', 'tiled' or 'triton'.
         init_cfg: mmengine initialisation; None keeps torch's defaults, which the recipes want.
 
     Raises:
@@ -186,7 +186,7 @@ class _DynamicAggregation(nn.Module):
         # An error here is one in every position of the image, and float32 costs nothing on one position an image.
         with autocast_off(x.device.type):
             pooled = source.mean((2, 3), keepdim=True, dtype=self.reduce.weight.dtype)  # (B, C, 1, 1)
-            hidden = F.relu(self.bn(self.reduce(pooled)), inplace=True)  # (B, C / r, 1, 1)
+            hidden = F.relu(self.bn(pointwise(self.reduce, pooled)), inplace=True)  # (B, C / r, 1, 1)
         kernels = self._expand(hidden.flatten(1))  # (B, C*K*K)
         sides = (self.kernel_size, self.kernel_size)
         kernels = kernels.unflatten(1, (x.shape[1], *sides))  # (B, C, K, K): channel-major, then row and column
@@ -225,7 +225,7 @@ class InhomogeneousAggregation(nn.Module):
         self.expand = nn.Conv2d(hidden, groups * kernel_size**2, 1)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        feature = F.relu(self.bn(self.reduce(source)), inplace=True)  # (B, C / r, H, W)
+        feature = F.relu(self.bn(pointwise(self.reduce, source)), inplace=True)  # (B, C / r, H, W)
         if not is_plain(self.expand, nn.Conv2d):  # an adapter in its place, or a hook: it wants to be called
             kernels = self.expand(feature).unflatten(1, (self.groups, self.kernel_size, self.kernel_size))
             return inhomogeneous_depthwise_conv2d(x, kernels, self.impl)

@@ -47,6 +47,12 @@ def impl_in_compiled_code(device_type: str) -> str:
     return 'compiled' if device_type == 'cpu' and obstacle('compiled', torch.device('cpu')) is None else 'auto'
 
 
+@torch.compiler.assume_constant_result
+def triton_runs(device_type: str) -> bool:
+    """Whether Triton's kernels run on the tensors of a GPU."""
+    return device_type == 'cuda' and obstacle('triton', torch.device(device_type)) is None
+
+
 def find(op: str, impl: str, x: Tensor) -> Callable:
     """The function that runs an op on x's device.
 

@@ -74,7 +74,12 @@ def _define(name: str, signature: str, fake: Callable, autograd: type[torch.auto
     for key in ('CPU', 'CUDA'):
         LIBRARY.impl(name, kernel, key)
     LIBRARY.impl(name, lambda *args: fake(*args[:-1]), 'Meta')
-    LIBRARY.impl(name, autograd.apply, 'Autograd')
+
+    def differentiable(*args):
+        # half of what a call costs beside its work, and in a backward pass no one asks for it
+        return autograd.apply(*args) if torch.is_grad_enabled() else _below_autograd(op, *args)
+
+    LIBRARY.impl(name, differentiable, 'Autograd')
     for device_type, key in (('cpu', 'AutocastCPU'), ('cuda', 'AutocastCUDA')):
         LIBRARY.impl(name, _autocast_kernel(op, device_type, key, casts='backward' not in name), key)
 
@@ -100,12 +105,8 @@ def _gradient_of(op_name: str) -> type[torch.autograd.Function]:
 
     class Gradient(torch.autograd.Function):
         @staticmethod
-        def forward(*args):
+        def forward(ctx, *args):
             return _below_autograd(getattr(OPS, op_name), *args)
-
-        @staticmethod
-        def setup_context(ctx, inputs, output):
-            pass
 
         @staticmethod
         def backward(ctx, *grads):
@@ -127,14 +128,12 @@ def _with_gradient(op_name: str, tensors: int, has_bias: bool = False) -> type[t
     """
 
     class WithGradient(torch.autograd.Function):
+        # without `setup_context`: where there is one, torch inspects the signature of `forward` in every call
         @staticmethod
-        def forward(*inputs):
-            return _below_autograd(getattr(OPS, op_name), *inputs)
-
-        @staticmethod
-        def setup_context(ctx, inputs, output):
+        def forward(ctx, *inputs):
             ctx.save_for_backward(*inputs[:tensors])
             ctx.options = inputs[tensors + has_bias :]
+            return _below_autograd(getattr(OPS, op_name), *inputs)
 
         @staticmethod
         def backward(ctx, grad):

@@ -99,12 +99,9 @@ class _GeluLinear(torch.autograd.Function):
     """`pointwise_linear(gelu(x), weight, bias)` that keeps x and not gelu(x)."""
 
     @staticmethod
-    def forward(x, weight, bias):
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
         return pointwise_linear(F.gelu(x), weight, bias)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx, grad):

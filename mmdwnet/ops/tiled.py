@@ -60,7 +60,9 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def laid_out(result: Tensor, like: Tensor) -> Tensor:
-    """The result in the memory layout of a tensor of its shape: as it is, where torch chose that layout."""
+    """A dense result in the memory layout of a tensor of its shape: as it is, where torch chose that layout."""
+    if result.stride() == like.stride():
+        return result
     strides = torch.empty_like(like, device='meta').stride()
     return result if result.stride() == strides else torch.empty_like(like).copy_(result)
 

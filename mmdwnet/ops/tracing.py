@@ -6,8 +6,17 @@ import torch
 
 # public since torch 2.3; torch.compile takes both for constants
 is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
+_is_dynamo = getattr(torch.compiler, 'is_dynamo_compiling', is_compiling)
 
 
 def is_recorded() -> bool:
     """Whether torch.compile, torch.export or a jit trace records what runs."""
     return is_compiling() or torch.jit.is_tracing()
+
+
+def is_exported() -> bool:
+    """Whether torch.export or a jit trace records a program, for a machine that need not be like this one.
+
+    torch.export(strict=True) records as torch.compile does and is not told apart.
+    """
+    return torch.jit.is_tracing() or (is_compiling() and not _is_dynamo())

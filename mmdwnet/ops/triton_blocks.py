@@ -117,17 +117,35 @@ def apply_taps(
     K: tl.constexpr = TILE.kernel_size
     COLUMNS: tl.constexpr = TILE.columns
     PER_THREAD: tl.constexpr = TILE.per_thread
+    AT_ONCE: tl.constexpr = TILE.at_once
     LAST: tl.constexpr = min(FIRST + TILE.padded_columns, COLUMNS + K - 1) if BACK else COLUMNS + K - 1
     for u in tl.static_range(FIRST, LAST):
         ok = inside & (x0 + u >= K // 2) & (x0 + u < W + K // 2)
-        for c in tl.static_range(PER_THREAD):
+        for c in tl.static_range(0, PER_THREAD, AT_ONCE):
             mask = ok if TILE.exact else ok & (channel + c < TILE.in_group)
-            value = tl.load(source + (u * TILE.channels + c), mask=mask, other=0.0).to(sums[0].dtype)
-            for p in tl.static_range(COLUMNS):
-                if u - p >= 0 and u - p < K:
-                    tap = taps[(u - FIRST) * TILE.taps + K - 1 - (u - p)] if BACK else taps[p * TILE.taps + u - p]
-                    sums = add_to(sums, p * PER_THREAD + c, tap.to(value.dtype) * value)
+            values = load_channels(source + (u * TILE.channels + c), mask, AT_ONCE)
+            for n in tl.static_range(AT_ONCE):
+                value = values[n].to(sums[0].dtype)
+                for p in tl.static_range(COLUMNS):
+                    if u - p >= 0 and u - p < K:
+                        tap = (
+                            taps[(u - FIRST) * TILE.taps + K - 1 - (u - p)]
+                            if BACK
+                            else taps[p * TILE.taps + u - p]
+                        )
+                        sums = add_to(sums, p * PER_THREAD + c + n, tap.to(value.dtype) * value)
     return sums
+
+
+@triton.jit
+def load_channels(source, mask, AT_ONCE: tl.constexpr):
+    """The next 1 or 2 channels from each thread's pointer, a tuple of tensors; two are one access of memory."""
+    if AT_ONCE == 1:
+        return (tl.load(source, mask=mask, other=0.0),)
+    else:
+        both = tl.load(source[:, None] + tl.arange(0, 2)[None, :], mask=mask[:, None], other=0.0)
+        first, second = tl.split(both)
+        return (first, second)
 
 
 @triton.jit
@@ -146,17 +164,21 @@ def taps_gradient(grad, source, live, inside, x0, W, ACC: tl.constexpr, TILE: tl
     """
     K: tl.constexpr = TILE.kernel_size
     COLUMNS: tl.constexpr = TILE.columns
+    AT_ONCE: tl.constexpr = TILE.at_once
     sums = (tl.zeros([live.shape[0]], ACC),) * (TILE.padded_columns * TILE.taps)
-    for c in range(TILE.in_group):
+    for step in range(TILE.in_group // AT_ONCE):
+        c = step * AT_ONCE
         above = ()
         for p in tl.static_range(COLUMNS):
-            above = above + (tl.load(grad + (p * TILE.channels + c), mask=live & (x0 + p < W), other=0.0).to(ACC),)
+            above = above + load_channels(grad + (p * TILE.channels + c), live & (x0 + p < W), AT_ONCE)
         for u in tl.static_range(COLUMNS + K - 1):
             ok = inside & (x0 + u >= K // 2) & (x0 + u < W + K // 2)
-            value = tl.load(source + (u * TILE.channels + c), mask=ok, other=0.0).to(ACC)
-            for p in tl.static_range(COLUMNS):
-                if u - p >= 0 and u - p < K:
-                    sums = add_to(sums, p * TILE.taps + u - p, above[p] * value)
+            values = load_channels(source + (u * TILE.channels + c), ok, AT_ONCE)
+            for n in tl.static_range(AT_ONCE):
+                value = values[n].to(ACC)
+                for p in tl.static_range(COLUMNS):
+                    if u - p >= 0 and u - p < K:
+                        sums = add_to(sums, p * TILE.taps + u - p, above[p * AT_ONCE + n].to(ACC) * value)
     return sums
 
 

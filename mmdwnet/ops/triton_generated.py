@@ -50,13 +50,9 @@ def _make_taps(
     live = (group < TILE.all_groups) & (n % TAPS < K)
     start = tl.load(bias + group * (K * K) + i * K + n % TAPS, mask=live, other=0.0).to(tl.float32)
     made = tl.broadcast_to(start[None, :], [STRIPS * COLUMNS, GROUPS * TAPS])
-    if R <= BLOCK:  # no loop of its own: the loads are then pipelined along with those of the next row of taps
-        f = feature_block(feature, row_stride, y0, x0, 0, H, W, R, BLOCK, TILE)
-        made = product(f, tl.trans(generator_block(weight, g0, i, 0, R, BLOCK, TILE)), made, PRECISION)
-    else:
-        for r0 in range(0, R, BLOCK):
-            f = feature_block(feature, row_stride, y0, x0, r0, H, W, R, BLOCK, TILE)
-            made = product(f, tl.trans(generator_block(weight, g0, i, r0, R, BLOCK, TILE)), made, PRECISION)
+    for r0 in tl.static_range(0, R, BLOCK):  # no loop: the feature is then loaded once for all rows of taps
+        f = feature_block(feature, row_stride, y0, x0, r0, H, W, R, BLOCK, TILE)
+        made = product(f, tl.trans(generator_block(weight, g0, i, r0, R, BLOCK, TILE)), made, PRECISION)
     made = tl.reshape(made.to(feature.dtype.element_ty), [STRIPS, COLUMNS, GROUPS, TAPS])
     made = tl.reshape(tl.permute(made, [0, 2, 1, 3]), [STRIPS * GROUPS, COLUMNS * TAPS])
     return unstack(spread(made, TILE.lanes), COLUMNS * TAPS)
@@ -199,10 +195,10 @@ def _apply(
             width,
             back,
             channels,
-            block_of(channels, 32),
+            block_of(channels, 64),
             precision(),
             tile,
             num_warps=tile.warps,
-            num_stages=2,
+            num_stages=1 if back else 2,  # two take so much shared memory that one program fills a multiprocessor
         )
     return out

@@ -22,8 +22,6 @@ def obstacle(device: str | torch.device) -> str | None:
 
 def gap(kind: str, dtype: torch.dtype) -> str | None:
     """What there is no kernel for, in a few words, or None: an op by the first word of its name, and a dtype."""
-    if kind == 'depthwise':
-        return 'static convolutions have no Triton kernel'
     if kind == 'generated' and dtype == torch.float64:
         return 'generated kernels have no Triton kernel for float64'
     return None
@@ -34,9 +32,21 @@ def _obstacle(device_type: str) -> str | None:
     return triton_support.availability(device_type)
 
 
-def dynamic_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def depthwise_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As in `tiled.py`; so are the others."""
     from . import triton_dynamic  # here and below: imports Triton, which not every machine has
+
+    return laid_out(triton_dynamic.static_forward(x, weight, bias), x)
+
+
+def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    from . import triton_dynamic
+
+    return _like_arguments(triton_dynamic.static_backward(grad, x, weight), x, weight)
+
+
+def dynamic_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    from . import triton_dynamic
 
     return laid_out(triton_dynamic.forward(x, weight, bias), x)
 

@@ -1,8 +1,7 @@
 """What the Triton kernels share on the host: can they run, which layouts they read in place, how they tile.
 
 Imports no Triton, so that `import mmdwnet.ops` works where it is missing, and `availability` can say so.
-The tiles were chosen from the registers and instructions of kernels compiled for an NVIDIA H200 (sm_90), not
-from times: not measured on a GPU.
+The tiles were chosen by times on one NVIDIA H100 (docs/speed.md).
 """
 
 from __future__ import annotations
@@ -73,6 +72,11 @@ class Tile:
         return self.channels // self.all_groups
 
     @property
+    def at_once(self) -> int:
+        """How many channels a thread loads together, in fewer accesses of memory that lie closer to each other."""
+        return 1 if self.in_group % 2 or self.per_thread % 2 else 2
+
+    @property
     def exact(self) -> bool:
         """Whether every thread has all its channels."""
         return self.in_group % (self.lanes * self.per_thread) == 0
@@ -108,7 +112,9 @@ class Tile:
         return batch * ceil_div(height, self.strips) * ceil_div(width, self.columns)
 
 
-def choose_tile(x: Tensor, groups: int, kernel_size: int, one_lane: bool = False, for_dots: bool = False) -> Tile:
+def choose_tile(
+    x: Tensor, groups: int, kernel_size: int, one_lane: bool = False, for_dots: bool = False, by_tap: bool = False
+) -> Tile:
     """The tile for a shape: a fixed rule, so that a shape always gives the same bits.
 
     Args:
@@ -117,15 +123,21 @@ def choose_tile(x: Tensor, groups: int, kernel_size: int, one_lane: bool = False
         kernel_size: K.
         one_lane: a thread has all channels of its group, for kernels that sum over them.
         for_dots: matrices of its positions and of its taps are at least 16 long, as `tl.dot` needs.
+        by_tap: kernels are read a row of taps at a time from memory in which whole kernels lie one after another:
+            few positions, so that what was loaded with a row is still in the cache for the next.
     """
     _, channels, height, width = x.shape
     columns = columns_for(width, kernel_size)
-    lanes, per_thread = (1, channels // groups) if one_lane else _split_group(channels // groups)
+    in_group = channels // groups
+    lanes, per_thread = (1, in_group) if one_lane else _split_group(in_group)
+    if by_tap and lanes == 1 and in_group % 2 and in_group > 1:
+        lanes, per_thread = 2, ceil_div(in_group, 2)
     # 32 groups make a warp's loads of kernels longest; products read fewer bytes the squarer they are.
-    in_block = min(round_up_to_power_of_2(groups), max(1, (16 if for_dots else 32) // lanes))
+    in_block = max(1, min(32, _THREADS // lanes) if by_tap else (16 if for_dots else 32) // lanes)
+    in_block = min(round_up_to_power_of_2(groups), in_block)
     if for_dots:
         in_block = max(in_block, 16 // round_up_to_power_of_2(kernel_size))
-    strips = min(round_up_to_power_of_2(height), max(1, _THREADS // (in_block * lanes)))
+    strips = 1 if by_tap else min(round_up_to_power_of_2(height), max(1, _THREADS // (in_block * lanes)))
     if for_dots:
         strips = max(strips, 16 // round_up_to_power_of_2(columns))
     return Tile(channels, groups, kernel_size, strips, in_block, lanes, per_thread, columns)

@@ -185,7 +185,9 @@ def test_names_that_do_not_exist_or_cannot_run():
     if 'triton' not in available_impls('cpu'):
         with pytest.raises(RuntimeError, match="impl='triton' cannot run here: "):
             run(x, weight, impl='triton')
-    for impl in ('triton', 'compiled', 'fast'):
+        with pytest.raises(RuntimeError, match="impl='triton' cannot run here: "):
+            function('depthwise', 1, 3)(x, torch.zeros(2, 1, 3, 3), impl='triton')
+    for impl in ('compiled', 'fast'):
         with pytest.raises(ValueError, match=f"depthwise_conv2d has no impl='{impl}'"):
             function('depthwise', 1, 3)(x, torch.zeros(2, 1, 3, 3), impl=impl)
     with pytest.raises(ValueError, match="unknown impl 'fast': expected 'auto' or one of 'tiled'"):

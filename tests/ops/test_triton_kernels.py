@@ -79,6 +79,14 @@ def _check_dynamic(x, weight, bias, grad):
     return results
 
 
+def _check_static(x, weight, bias, grad):
+    results = triton_dynamic.static_forward(x, weight, bias), *triton_dynamic.static_backward(grad, x, weight)
+    _check(
+        results, lambda x, w: reference.depthwise(x, w, bias if bias is None else bias.double()), (x, weight), grad
+    )
+    return results
+
+
 def _check_generated(x, feature, weight, bias, g, k, grad):
     inputs = (x, feature, weight, bias)
     results = triton_generated.forward(*inputs, g, k), *triton_generated.backward(grad, *inputs, g, k)
@@ -109,6 +117,17 @@ def test_dynamic(shape):
     assert grad_weight.stride() == weight.stride()
 
 
+@pytest.mark.parametrize('shape', SHAPES)
+def test_static(shape):
+    b, c, _, h, w, k = shape
+    x, grad = _map(b, c, h, w, seed=1), _map(b, c, h, w, seed=2)
+    weight = _random(c, 1, k, k, seed=3)
+    out, grad_x, grad_weight = _check_static(x, weight, _random(c, seed=4) if k < 7 else None, grad)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert grad_x.is_contiguous(memory_format=torch.channels_last)
+    assert grad_weight.stride() == weight.stride()
+
+
 @pytest.mark.parametrize(('shape', 'r'), list(zip(SHAPES, (24, 5, 40, 3, 7, 16, 33, 1), strict=True)))
 def test_generated(shape, r):
     b, c, g, h, w, k = shape
@@ -124,6 +143,7 @@ def test_sums_over_more_positions_than_programs(monkeypatch, programs):
     monkeypatch.setattr(triton_generated_gradients, '_PROGRAMS', programs // 2)
     x, feature, grad = (_map(2, c, 3, 17, seed=c) for c in (4, 3, 4))
     _check_dynamic(x, _random(2, 4, 3, 3, seed=3), None, grad)
+    _check_static(x, _random(4, 1, 3, 3, seed=3), None, grad)
     _check_generated(x, feature, _random(18, 3, seed=4), _random(18, seed=5), 2, 3, grad)
 
 
@@ -133,6 +153,7 @@ def test_dtypes(dtype):
     for order in ('tap fastest', 'group fastest'):
         _check_inhomogeneous(x, _generated_kernels(1, 2, 3, 5, 3, dtype, order), grad)
     _check_dynamic(x, _random(1, 6, 3, 3, seed=3, dtype=dtype), _random(6, seed=4), grad)  # a bias in float32
+    _check_static(x, _random(6, 1, 3, 3, seed=3, dtype=dtype), _random(6, seed=4), grad)
     feature, weight = _map(1, 8, 3, 5, seed=3, dtype=dtype), _random(18, 8, seed=4, dtype=dtype)
     if dtype == torch.float64:
         with pytest.raises(NotImplementedError, match='float64: use another impl'):
@@ -153,6 +174,7 @@ def test_layouts_of_maps(layout):
     x, feature, grad = (_layouts(_map(2, c, 3, 5, seed=c))[layout] for c in (4, 3, 4))
     _check_inhomogeneous(x, _generated_kernels(2, 2, 3, 5, 3), grad)
     _check_dynamic(x, _random(2, 4, 3, 3, seed=3).transpose(2, 3), None, grad)
+    _check_static(x, _random(4, 1, 3, 3, seed=3).transpose(2, 3), None, grad)
     generator, bias = _random(3, 18, seed=4).t(), _random(36, seed=5)[::2]
     _check_generated(x, feature, generator, bias, 2, 3, grad)
 
@@ -167,12 +189,15 @@ def test_layouts_of_kernels_that_no_generator_makes(layout):
 def test_an_empty_batch():
     x, feature = torch.zeros(0, 4, 5, 6, device=DEVICE), torch.zeros(0, 2, 5, 6, device=DEVICE)
     kernels, weight = x.new_zeros(0, 4, 3, 3), x.new_zeros(0, 2, 3, 3, 5, 6)
+    static = x.new_ones(4, 1, 3, 3)
     generator, bias = x.new_ones(18, 2), x.new_ones(18)
     assert triton_dynamic.forward(x, kernels, None).shape == x.shape
+    assert triton_dynamic.static_forward(x, static, None).shape == x.shape
     assert triton_inhomogeneous.forward(x, weight).shape == x.shape
     assert triton_generated.forward(x, feature, generator, bias, 2, 3).shape == x.shape
     for grads, inputs in (
         (triton_dynamic.backward(x, x, kernels), (x, kernels)),
+        (triton_dynamic.static_backward(x, x, static), (x, static)),
         (triton_inhomogeneous.backward(x, x, weight), (x, weight)),
         (triton_generated.backward(x, x, feature, generator, bias, 2, 3), (x, feature, generator, bias)),
     ):
@@ -184,8 +209,8 @@ def test_an_empty_batch():
 def test_tiles_cover_their_channels_within_a_program(shape):
     b, c, g, h, w, k = shape
     x = torch.empty(b, c, h, w, device='meta')
-    for options in ({}, {'one_lane': True}, {'for_dots': True}, {'one_lane': True, 'for_dots': True}):
-        tile = choose_tile(x, g, k, **options)
+    for options in ({}, {'by_tap'}, {'one_lane'}, {'for_dots'}, {'one_lane', 'for_dots'}):
+        tile = choose_tile(x, g, k, **dict.fromkeys(options, True))
         assert tile.parts_of_group * tile.lanes * tile.per_thread >= c // g
         assert tile.parts * tile.groups >= g and tile.threads <= 512
         if 'for_dots' in options:
@@ -210,9 +235,10 @@ def test_offsets_beyond_int32_and_the_same_bits_twice():
 
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize('op', ['dynamic', 'inhomogeneous', 'generated'])
-def test_the_registered_ops(op, layout):
+@pytest.mark.parametrize('op', ['depthwise', 'dynamic', 'inhomogeneous', 'generated'])
+def test_the_registered_ops(op, layout, monkeypatch):
     """Through `mmdwnet.ops` with autograd: values, gradients, and the memory layout of the arguments."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)  # the oracle's convolutions
     shape = (2, 6, 3, 4, 5, 3)
     arguments = [t.to(DEVICE) for t in op_cases.tensors(op, shape)]
     arguments = [t.contiguous(memory_format=layout) if t.dim() == 4 else t for t in arguments]
