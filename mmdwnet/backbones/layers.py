@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from ..mixers.norm import LayerNorm2d, build_norm
 from ..mixers.windows import on_padded, pad_to_multiple
-from ..ops import is_plain, pointwise_linear, pointwise_mlp
+from ..ops import autocast_off, is_plain, pointwise_linear, pointwise_mlp
 
 
 class PatchEmbed(nn.Module):
@@ -110,6 +109,44 @@ class Mlp(nn.Module):
         return pointwise_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
 
 
+class DropPathAdd(nn.Module):
+    """Add a branch to its residual under drop path: in training it is left out for some samples of the batch.
+
+    A sample keeps its branch with probability `1 - drop_prob`, as `x + branch / (1 - drop_prob)`, which is
+    `x + branch` on average; otherwise it stays x. In eval mode, and where `drop_prob` is 0, it is `x + branch`.
+    In one dtype the forward and the backward pass go over the map once each; the residual's gradient is the
+    output's own.
+
+    Args:
+        drop_prob: probability to leave the branch out, in [0, 1).
+    """
+
+    def __init__(self, drop_prob: float):
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Add; the result has the dtype and the memory format of `x + branch`.
+
+        Args:
+            x: the residual, (B, ...).
+            branch: of the same shape; its dtype may be another.
+        """
+        if not (self.training and self.drop_prob):
+            return x + branch
+        keep = 1 - self.drop_prob
+        # 0 or 1 per sample, for bfloat16 would round 1 / keep, as it does in the branch's gradient. Two dtypes add
+        # up to float32 or wider, so the mask's decides nothing.
+        dtype = x.dtype if x.dtype == branch.dtype else torch.float32
+        kept = x.new_empty(x.shape[0], *[1] * (x.dim() - 1), dtype=dtype).bernoulli_(keep)
+        # on GPUs autocast would write the narrower of two maps out in the wider dtype first, for nothing
+        with autocast_off(x.device.type):
+            return torch.addcmul(x, kept, branch, value=1 / keep)
+
+    def extra_repr(self) -> str:
+        return f'drop_prob={self.drop_prob:.3g}'
+
+
 class Block(nn.Module):
     """DWNet's block: `x + mixer(x)`, then `x + mlp(bn(x))`, each branch under drop path.
 
@@ -130,12 +167,12 @@ class Block(nn.Module):
         self.mixer = mixer
         self.bn = build_norm(norm_cfg, channels)[1]
         self.mlp = Mlp(channels)
-        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        self.drop_path = DropPathAdd(drop_path_rate)
         self.window_padding = window_padding
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self._mix(x))
-        return x + self.drop_path(self.mlp(self.bn(x)))
+        x = self.drop_path(x, self._mix(x))
+        return self.drop_path(x, self.mlp(self.bn(x)))
 
     def _mix(self, x: Tensor) -> Tensor:
         return on_padded(self.mixer, x, self.mixer.kernel_size) if self.window_padding else self.mixer(x)
@@ -167,7 +204,7 @@ class PreNormBlock(nn.Module):
         self.mixer = mixer
         self.norm2 = LayerNorm2d(channels, eps)
         self.mlp = Mlp(channels, mlp_ratio)
-        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        self.drop_path = DropPathAdd(drop_path_rate)
         for name in ('scale1', 'scale2'):
             scale = None if layer_scale is None else nn.Parameter(torch.full((channels,), float(layer_scale)))
             self.register_parameter(name, scale)
@@ -181,8 +218,8 @@ class PreNormBlock(nn.Module):
         """
         normed = self.norm1(x)
         mixed = self.mixer(normed) if size is None else self.mixer.forward_sequence(normed, size)
-        x = x + self.drop_path(_scaled(mixed, self.scale1))
-        return x + self.drop_path(_scaled(self.mlp(self.norm2(x)), self.scale2))
+        x = self.drop_path(x, _scaled(mixed, self.scale1))
+        return self.drop_path(x, _scaled(self.mlp(self.norm2(x)), self.scale2))
 
 
 def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:

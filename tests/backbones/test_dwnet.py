@@ -179,7 +179,7 @@ def test_norms_are_what_was_asked_for_and_train(norm_cfg):
 
 def test_drop_path_rises_linearly_and_is_off_in_eval_mode():
     net = DWNet('tiny', drop_path_rate=0.2)
-    rates = [getattr(block.drop_path, 'drop_prob', 0.0) for stage in net.stages for block in stage.blocks]
+    rates = [block.drop_path.drop_prob for stage in net.stages for block in stage.blocks]
     assert rates == pytest.approx([0.2 * i / 11 for i in range(12)])
     net.eval()
     with torch.no_grad():
