@@ -4,11 +4,11 @@ On a CPU they run as 1x1 convolutions, which torch gives to oneDNN. `F.linear` i
 which reaches less than half of that on CPUs of other makers (118 against 264 thousand million multiply-adds a
 second, measured on two cores of an AMD EPYC with AVX-512).
 
-The hidden map of an MLP is four times its input. In inference on a CPU it is made a piece at a time, so that it
-stays in the cache, and oneDNN applies the GELU while it writes it; GELU alone took a fifth of the time of DWNet-T
-in bfloat16. In training it is kept once, before the GELU, and the GELU is computed again in the backward pass: a
-fifth less memory for the activations of a network. `torch.compile` does both by itself and is given the plain
-operations.
+The hidden map of an MLP is four times its input. On a CPU it is made a piece at a time, so that it stays in the
+cache, and in inference oneDNN applies the GELU while it writes it; GELU alone took a fifth of the time of DWNet-T
+in bfloat16. In training the map is kept once, before the GELU, and the GELU is computed again in the backward
+pass, which goes through both layers a piece at a time too: a fifth less memory for the activations of a network.
+`torch.compile` does both by itself and is given the plain operations.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .flat_maps import sum_dtype
 from .library import autocast_together
 from .tracing import is_recorded
 
 FUSED = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)  # torch's own, made for its compiler
 
-
-# Elements of the hidden map that are made at once, 10 MB in float32: stays in the last cache of two cores.
-HIDDEN_ELEMENTS = 2_500_000
+# Bytes of the hidden map that are made at once: they stay in the last cache of two cores.
+HIDDEN_BYTES = 5_000_000
+# Channels beyond which oneDNN's weight gradient of a 1x1 convolution in bfloat16 is slower than a product of
+# matrices: 4.5 to 2.2 ms for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC. In float32 it never is.
+WIDE = 1024
 
 
 def pointwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -74,15 +77,14 @@ def pointwise_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bi
     Returns:
         Tensor (B, C_out, H, W), in channels_last memory.
     """
-    layers = weight1, bias1, weight2, bias2
     if is_recorded():
         return pointwise_linear(F.gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *layers)):
-        hidden = pointwise_linear(x, weight1, bias1)
-        return _GeluLinear.apply(*autocast_together(x.device.type, hidden, weight2, bias2))
+    arguments = autocast_together(x.device.type, x, weight1, bias1, weight2, bias2)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments):
+        return _Mlp.apply(*arguments)
     if x.device.type == 'cpu' and x.numel():
-        return _mlp_in_pieces(*autocast_together('cpu', x, *layers))
-    return pointwise_linear(F.gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
+        return _mlp_in_pieces(*arguments)
+    return pointwise_linear(_gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
@@ -95,51 +97,109 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     return type(module) is kind and not any(len(hook) for hook in hooks)
 
 
-class _GeluLinear(torch.autograd.Function):
-    """`pointwise_linear(gelu(x), weight, bias)` that keeps x and not gelu(x)."""
+class _Mlp(torch.autograd.Function):
+    """The MLP, keeping its input and the hidden map before the GELU; on a CPU a piece at a time."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
-        return pointwise_linear(F.gelu(x), weight, bias)
+    def forward(ctx, x, weight1, bias1, weight2, bias2):
+        if x.device.type == 'cpu' and x.numel():
+            hidden = x.new_empty(x.shape[0], *x.shape[2:], len(weight1)).permute(0, 3, 1, 2)
+            out = _mlp_in_pieces(x, weight1, bias1, weight2, bias2, hidden)
+        else:
+            hidden = pointwise_linear(x, weight1, bias1)
+            out = pointwise_linear(_gelu(hidden), weight2, bias2)
+        ctx.save_for_backward(x, weight1, bias1, hidden, weight2)
+        return out
 
     @staticmethod
     def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        grad_activated, grad_weight, grad_bias = _linear_gradients(grad, F.gelu(x), weight)
-        return torch.ops.aten.gelu_backward(grad_activated, x), grad_weight, grad_bias
+        x, weight1, bias1, hidden, weight2 = ctx.saved_tensors
+        if torch.is_grad_enabled():  # second derivatives: the hidden map is a function of the arguments
+            return _gradients(grad, x, weight1, pointwise_linear(x, weight1, bias1), weight2)
+        if x.device.type == 'cpu' and x.numel():
+            return _gradients_in_pieces(grad, x, weight1, hidden, weight2)
+        return _gradients(grad, x, weight1, hidden, weight2)
+
+
+def _mlp_in_pieces(
+    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, kept: Tensor | None = None
+) -> Tensor:
+    """The MLP; `kept`, if any, is a channels_last map that gets the hidden map before the GELU."""
+    fused = kept is None and _onednn_takes(x, weight1, bias1)
+    out = x.new_empty(x.shape[0], *x.shape[2:], len(weight2)).permute(0, 3, 1, 2)
+    parts = [_pieces(tensor, x, weight1) for tensor in (x, out, *[kept] * (kept is not None))]
+    for part, into, *keep in zip(*parts, strict=True):
+        if fused:
+            kernel = weight1[:, :, None, None]
+            activated = FUSED(part, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
+        else:
+            hidden = pointwise_linear(part, weight1, bias1)
+            for tensor in keep:
+                tensor.copy_(hidden)
+            activated = _gelu(hidden)
+        into.copy_(pointwise_linear(activated, weight2, bias2))
+    return out
+
+
+def _gradients_in_pieces(
+    grad: Tensor, x: Tensor, weight1: Tensor, hidden: Tensor, weight2: Tensor
+) -> tuple[Tensor, ...]:
+    """As `_gradients`; those of weights and biases are summed up in float32."""
+    grad_x = torch.empty_like(x, memory_format=torch.channels_last)
+    shapes = weight1.shape, weight1.shape[:1], weight2.shape, weight2.shape[:1]
+    sums = [torch.zeros(shape, dtype=sum_dtype(x)) for shape in shapes]
+    parts = (_pieces(tensor, x, weight1) for tensor in (grad, x, hidden, grad_x))
+    for above, part, hidden_part, into in zip(*parts, strict=True):
+        of_part, *of_layers = _gradients(above, part, weight1, hidden_part, weight2)
+        into.copy_(of_part)
+        for total, gradient in zip(sums, of_layers, strict=True):
+            total += gradient
+    return grad_x, *(total.to(x.dtype) for total in sums)
+
+
+def _gradients(grad: Tensor, x: Tensor, weight1: Tensor, hidden: Tensor, weight2: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of x, weight1, bias1, weight2 and bias2 of the MLP."""
+    grad_activated, *of_second = _linear_gradients(grad, _gelu(hidden), weight2)
+    rows = (tensor.permute(0, 2, 3, 1) for tensor in (grad_activated, hidden))  # see `_gelu`
+    grad_hidden = torch.ops.aten.gelu_backward(*rows).permute(0, 3, 1, 2)
+    return *_linear_gradients(grad_hidden, x, weight1), *of_second
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """GELU of a channels_last map: on a CPU oneDNN's, twice as fast, where torch calls the memory contiguous."""
+    return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def _linear_gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias of `pointwise_linear`."""
-    if x.device.type == 'cpu':
-        kernel, sizes = weight[:, :, None, None], ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    on_cpu = x.device.type == 'cpu'
+    kernel, sizes = weight[:, :, None, None], ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    if on_cpu and not (x.dtype == torch.bfloat16 and max(weight.shape) > WIDE):
         gradients = torch.ops.aten.convolution_backward(grad, x, kernel, [len(weight)], *sizes, [True] * 3)
         return gradients[0], gradients[1].flatten(1), gradients[2]
-    grad, x = grad.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)  # (B, H, W, C)
-    rows = grad.flatten(0, 2)  # (B*H*W, C_out)
-    return (grad @ weight).permute(0, 3, 1, 2), rows.t() @ x.flatten(0, 2), rows.sum(0)
+    grad_rows, x_rows = (tensor.permute(0, 2, 3, 1).flatten(0, 2) for tensor in (grad, x))  # (B*H*W, C)
+    if on_cpu:
+        wanted = [True, False, False]  # with the bias torch makes the gradient of the weight too, and drops it
+        grad_x = torch.ops.aten.convolution_backward(grad, x, kernel, None, *sizes, wanted)[0]
+    else:
+        grad_x = (grad.permute(0, 2, 3, 1) @ weight).permute(0, 3, 1, 2)
+    return grad_x, grad_rows.t() @ x_rows, grad_rows.sum(0)
 
 
-def _mlp_in_pieces(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
-    fused = _onednn_takes(x, weight1, bias1)
-    batch, channels, height, width = x.shape
-    positions = batch * height * width
-    out = x.new_empty(batch, height, width, len(weight2))
-    # the positions of all images as the rows of one image: (1, C, B*H*W, 1) in channels_last memory
-    rows = x.permute(0, 2, 3, 1).reshape(1, positions, 1, channels).permute(0, 3, 1, 2)
-    at_once = max(1, HIDDEN_ELEMENTS // max(len(weight1), 1))
+def _pieces(tensor: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    """A map cut into pieces of equal length, (1, C, P, 1) in channels_last memory: views, if it is in such memory.
+
+    Args:
+        tensor: the map, (B, C, H, W).
+        x: the input of the MLP.
+        weight: of its first layer; they say how many positions of the hidden map stay in the cache.
+    """
+    positions = x.shape[0] * x.shape[2] * x.shape[3]
+    at_once = max(1, HIDDEN_BYTES // max(len(weight) * x.element_size(), 1))
     pieces = -(-positions // at_once)
-    at_once = -(-positions // pieces)  # of equal length
-    for part, into in zip(rows.split(at_once, 2), out.view(positions, -1).split(at_once), strict=True):
-        if fused:
-            kernel = weight1[:, :, None, None]
-            hidden = FUSED(part, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
-        else:
-            hidden = F.gelu(pointwise_linear(part, weight1, bias1))
-        result = pointwise_linear(hidden, weight2, bias2)  # (1, C_out, positions, 1)
-        into.copy_(result[0, :, :, 0].t())
-    return out.permute(0, 3, 1, 2)
+    # the positions of all images as the rows of one image: (1, C, B*H*W, 1)
+    rows = tensor.permute(0, 2, 3, 1).reshape(1, positions, 1, tensor.shape[1]).permute(0, 3, 1, 2)
+    return rows.split(-(-positions // pieces), 2)
 
 
 def _onednn_takes(x: Tensor, weight: Tensor, bias: Tensor) -> bool:

@@ -68,10 +68,10 @@ def test_a_linear_of_few_rows_under_autocast():
     assert_close(out, F.linear(x, weight, bias))
 
 
-@pytest.mark.parametrize('elements', [1, 11 * 8, 10**6])
+@pytest.mark.parametrize('size', [1, 8 * 88, 10**7])
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, *HALF_DTYPES])
-def test_an_mlp_in_pieces_of_any_size_and_in_training(dtype, elements, monkeypatch):
-    monkeypatch.setattr(pointwise, 'HIDDEN_ELEMENTS', elements)
+def test_an_mlp_in_pieces_of_any_size_and_in_training(dtype, size, monkeypatch):
+    monkeypatch.setattr(pointwise, 'HIDDEN_BYTES', size)
     arguments = inputs(dtype)
     expected = plain_mlp(*(argument.double() for argument in arguments))
     out = pointwise_mlp(*arguments)
@@ -82,12 +82,23 @@ def test_an_mlp_in_pieces_of_any_size_and_in_training(dtype, elements, monkeypat
     assert_close(trained.detach(), expected)
 
 
+@pytest.mark.parametrize('size', [1, 8 * 88, 10**7])
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
-def test_gradients_are_those_of_the_plain_operations(layout):
-    arguments = [argument.requires_grad_() for argument in inputs()]
-    cotangent = torch.randn(2, 4, 5, 7).contiguous(memory_format=layout)
+@pytest.mark.parametrize('wide', [1, 99])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+def test_gradients_are_those_of_the_plain_operations(dtype, wide, layout, size, monkeypatch):
+    """In pieces of any size, and where the weight gradient is a convolution's and where it is a product's."""
+    monkeypatch.setattr(pointwise, 'HIDDEN_BYTES', size)
+    monkeypatch.setattr(pointwise, 'WIDE', wide)
+    x, *layers = inputs(dtype)
+    arguments = [argument.requires_grad_() for argument in (x.contiguous(memory_format=layout), *layers)]
+    doubles = [argument.detach().double().requires_grad_() for argument in arguments]
+    cotangent = torch.randn(2, 4, 5, 7, generator=torch.Generator().manual_seed(1)).to(dtype)
+    cotangent = cotangent.contiguous(memory_format=layout)
     got = torch.autograd.grad(pointwise_mlp(*arguments), arguments, cotangent)
-    for ours, theirs in zip(got, torch.autograd.grad(plain_mlp(*arguments), arguments, cotangent), strict=True):
+    expected = torch.autograd.grad(plain_mlp(*doubles), doubles, cotangent.double())
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.dtype == dtype
         assert_close(ours, theirs)
 
 
