@@ -7,8 +7,6 @@ of taps instead of columns * K.
 
 "Taps" are the values of a kernel. Those of one row of taps, for some columns, are a tuple of tensors, index
 `column * TILE.taps + tap`. TILE, a `triton_support.Tile`, is the only compile-time argument of most functions.
-
-Not measured on a GPU.
 """
 
 from __future__ import annotations

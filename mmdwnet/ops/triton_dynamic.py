@@ -5,7 +5,6 @@ beside the map, are laid out (B, K, K, C) first, so that they are read along the
 those of one image, read for all.
 
 Plain functions of tensors on one device: no autograd, no checks of shapes (those are in `contracts.py`).
-Not measured on a GPU.
 """
 
 from __future__ import annotations

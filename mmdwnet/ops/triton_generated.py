@@ -6,7 +6,6 @@ is never written to memory. The gradients make the kernels, or their gradients, 
 written per program and added up by torch, so that the same input gives the same bits.
 
 Plain functions of tensors on one device: no autograd, no checks of shapes (those are in `contracts.py`).
-Not measured on a GPU.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ are coalesced as they are. Tap fastest, (G, K, K), the order of the published ch
 taps and turned around in shared memory.
 
 Plain functions of tensors on one device: no autograd, no checks of shapes (those are in `contracts.py`).
-Not measured on a GPU.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 A block of positions is the rows of one operand, a row of taps of a block of groups those of the other; they meet
 over the channels of the feature.
-Not measured on a GPU.
 """
 
 from __future__ import annotations
