@@ -73,6 +73,7 @@ class DepthwiseConv(_DepthwiseMixer):
 
     Raises:
         ValueError: an even `kernel_size`; in the forward pass, another `impl`.
+        RuntimeError: in the forward pass, an `impl` that cannot run there.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
 
 
 class _StaticAggregation(nn.Conv2d):
-    """torch's depth-wise convolution, with the faster gradient of `mmdwnet.ops`."""
+    """A depth-wise `nn.Conv2d` that computes as `mmdwnet.ops.depthwise_conv2d`."""
 
     impl = 'auto'
 

@@ -12,11 +12,12 @@ from .depthwise import (
     inhomogeneous_depthwise_conv2d,
 )
 from .implementations import available_impls, check_impl
-from .library import autocast_off
+from .library import autocast_enabled, autocast_off
 from .neighbourhood import neighbourhood_attention
 from .pointwise import is_plain, linear_of_few_rows, pointwise_linear, pointwise_mlp
 
 __all__ = [
+    'autocast_enabled',
     'autocast_off',
     'available_impls',
     'check_impl',

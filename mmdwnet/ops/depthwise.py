@@ -30,7 +30,8 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, impl
     """Static depth-wise convolution, `conv2d(x, weight, bias, padding=K // 2, groups=C)`.
 
     torch's own forward is fast on a CPU, its weight gradient is not, and 'auto' takes another one there. On a GPU
-    'auto' takes Triton's kernels, which are twice as fast as cuDNN's (docs/speed.md), outside exported programs.
+    'auto' takes Triton's kernels, which took half of cuDNN's time in bfloat16 (docs/speed.md), outside exported
+    programs.
 
     Args:
         x: features, (B, C, H, W).
@@ -156,7 +157,7 @@ def generated_depthwise_conv2d(
 def _impl_of_static(x: Tensor, weight: Tensor) -> str:
     if x.device.type == 'cpu':
         return 'tiled' if torch.is_grad_enabled() and weight.requires_grad else 'reference'
-    return 'triton' if triton_runs(x.device.type) and not is_exported() else 'reference'
+    return 'auto' if triton_runs(x.device.type) and not is_exported() else 'reference'
 
 
 def _resolved(impl: str, x: Tensor) -> str:

@@ -15,7 +15,7 @@ _FUNCTIONS = {'tiled': tiled, 'compiled': compiled, 'triton': triton_kernels}
 
 
 def available_impls(device: str | torch.device = 'cpu') -> tuple[str, ...]:
-    """The implementations that can run on a device, for every dynamic op.
+    """The implementations that can run on a device, for every dynamic op; the static one has no 'compiled'.
 
     Args:
         device: 'cpu', 'cuda', ...

@@ -27,7 +27,7 @@ def autocast_together(device_type: str, *tensors: Tensor | None) -> tuple[Tensor
 
     float64 stays, as in torch. Outside a region nothing happens.
     """
-    if not _autocast_enabled(device_type):
+    if not autocast_enabled(device_type):
         return tensors
     dtype = _autocast_dtype(device_type)
     half = (torch.float32, torch.bfloat16, torch.float16)
@@ -36,12 +36,13 @@ def autocast_together(device_type: str, *tensors: Tensor | None) -> tuple[Tensor
 
 def autocast_off(device_type: str) -> contextlib.AbstractContextManager:
     """A region without autocast, on devices that have it; the meta device has none."""
-    if _autocast_enabled(device_type):
+    if autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()
 
 
-def _autocast_enabled(device_type: str) -> bool:
+def autocast_enabled(device_type: str) -> bool:
+    """Whether this is an autocast region of a device; the meta device has none."""
     if device_type not in ('cpu', 'cuda'):
         return False
     if _AUTOCAST_BY_DEVICE:
@@ -77,7 +78,8 @@ def _define(name: str, signature: str, fake: Callable, autograd: type[torch.auto
 
     def differentiable(*args):
         # half of what a call costs beside its work, and in a backward pass no one asks for it
-        return autograd.apply(*args) if torch.is_grad_enabled() else _below_autograd(op, *args)
+        asked = torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0
+        return autograd.apply(*args) if asked else _below_autograd(op, *args)
 
     LIBRARY.impl(name, differentiable, 'Autograd')
     for device_type, key in (('cpu', 'AutocastCPU'), ('cuda', 'AutocastCUDA')):

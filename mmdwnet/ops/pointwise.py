@@ -13,13 +13,15 @@ pass, which goes through both layers a piece at a time too: a fifth less memory 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .flat_maps import sum_dtype
 from .library import autocast_together
-from .tracing import is_recorded
+from .tracing import is_recorded, is_transformed
 
 FUSED = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)  # torch's own, made for its compiler
 
@@ -77,7 +79,7 @@ def pointwise_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bi
     Returns:
         Tensor (B, C_out, H, W), in channels_last memory.
     """
-    if is_recorded():
+    if is_recorded() or is_transformed():
         return pointwise_linear(F.gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
     arguments = autocast_together(x.device.type, x, weight1, bias1, weight2, bias2)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments):
@@ -115,10 +117,10 @@ class _Mlp(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight1, bias1, hidden, weight2 = ctx.saved_tensors
         if torch.is_grad_enabled():  # second derivatives: the hidden map is a function of the arguments
-            return _gradients(grad, x, weight1, pointwise_linear(x, weight1, bias1), weight2)
-        if x.device.type == 'cpu' and x.numel():
-            return _gradients_in_pieces(grad, x, weight1, hidden, weight2)
-        return _gradients(grad, x, weight1, hidden, weight2)
+            hidden = pointwise_linear(x, weight1, bias1)
+        elif x.device.type == 'cpu' and x.numel():
+            return _gradients_in_pieces(grad, x, weight1, hidden, weight2, ctx.needs_input_grad)
+        return _gradients(grad, x, weight1, hidden, weight2, ctx.needs_input_grad)
 
 
 def _mlp_in_pieces(
@@ -142,27 +144,39 @@ def _mlp_in_pieces(
 
 
 def _gradients_in_pieces(
-    grad: Tensor, x: Tensor, weight1: Tensor, hidden: Tensor, weight2: Tensor
-) -> tuple[Tensor, ...]:
+    grad: Tensor, x: Tensor, weight1: Tensor, hidden: Tensor, weight2: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
     """As `_gradients`; those of weights and biases are summed up in float32."""
-    grad_x = torch.empty_like(x, memory_format=torch.channels_last)
+    grad_x = torch.empty_like(x, memory_format=torch.channels_last) if wanted[0] else None
     shapes = weight1.shape, weight1.shape[:1], weight2.shape, weight2.shape[:1]
-    sums = [torch.zeros(shape, dtype=sum_dtype(x)) for shape in shapes]
-    parts = (_pieces(tensor, x, weight1) for tensor in (grad, x, hidden, grad_x))
+    sums = [
+        x.new_zeros(shape, dtype=sum_dtype(x)) if is_wanted else None
+        for shape, is_wanted in zip(shapes, wanted[1:], strict=True)
+    ]
+    # where nothing is wanted of the input, its own pieces stand in and are not written
+    parts = (_pieces(tensor, x, weight1) for tensor in (grad, x, hidden, x if grad_x is None else grad_x))
     for above, part, hidden_part, into in zip(*parts, strict=True):
-        of_part, *of_layers = _gradients(above, part, weight1, hidden_part, weight2)
-        into.copy_(of_part)
+        of_part, *of_layers = _gradients(above, part, weight1, hidden_part, weight2, wanted)
+        if of_part is not None:
+            into.copy_(of_part)
         for total, gradient in zip(sums, of_layers, strict=True):
-            total += gradient
-    return grad_x, *(total.to(x.dtype) for total in sums)
+            if total is not None:
+                total += gradient
+    return grad_x, *(None if total is None else total.to(x.dtype) for total in sums)
 
 
-def _gradients(grad: Tensor, x: Tensor, weight1: Tensor, hidden: Tensor, weight2: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of x, weight1, bias1, weight2 and bias2 of the MLP."""
-    grad_activated, *of_second = _linear_gradients(grad, _gelu(hidden), weight2)
+def _gradients(
+    grad: Tensor, x: Tensor, weight1: Tensor, hidden: Tensor, weight2: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, weight1, bias1, weight2 and bias2 of the MLP, None for what is not wanted."""
+    first, second = wanted[:3], wanted[3:]
+    activated = _gelu(hidden) if second[0] else hidden  # of which only the weight's gradient is made
+    grad_activated, *of_second = _linear_gradients(grad, activated, weight2, (any(first), *second))
+    if not any(first):
+        return None, None, None, *of_second
     rows = (tensor.permute(0, 2, 3, 1) for tensor in (grad_activated, hidden))  # see `_gelu`
     grad_hidden = torch.ops.aten.gelu_backward(*rows).permute(0, 3, 1, 2)
-    return *_linear_gradients(grad_hidden, x, weight1), *of_second
+    return *_linear_gradients(grad_hidden, x, weight1, first), *of_second
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -170,20 +184,26 @@ def _gelu(x: Tensor) -> Tensor:
     return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def _linear_gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias of `pointwise_linear`."""
+def _linear_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, weight and bias of `pointwise_linear`, None for what is not wanted."""
+    of_x, of_weight, of_bias = wanted
     on_cpu = x.device.type == 'cpu'
     kernel, sizes = weight[:, :, None, None], ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
     if on_cpu and not (x.dtype == torch.bfloat16 and max(weight.shape) > WIDE):
-        gradients = torch.ops.aten.convolution_backward(grad, x, kernel, [len(weight)], *sizes, [True] * 3)
-        return gradients[0], gradients[1].flatten(1), gradients[2]
-    grad_rows, x_rows = (tensor.permute(0, 2, 3, 1).flatten(0, 2) for tensor in (grad, x))  # (B*H*W, C)
-    if on_cpu:
-        wanted = [True, False, False]  # with the bias torch makes the gradient of the weight too, and drops it
-        grad_x = torch.ops.aten.convolution_backward(grad, x, kernel, None, *sizes, wanted)[0]
-    else:
+        grad_x, grad_kernel, grad_bias = torch.ops.aten.convolution_backward(
+            grad, x, kernel, [len(weight)], *sizes, list(wanted)
+        )
+        return grad_x, grad_kernel.flatten(1) if of_weight else None, grad_bias
+    grad_x = None
+    if of_x and on_cpu:
+        alone = [True, False, False]  # with the bias torch makes the gradient of the weight too, and drops it
+        grad_x = torch.ops.aten.convolution_backward(grad, x, kernel, None, *sizes, alone)[0]
+    elif of_x:
         grad_x = (grad.permute(0, 2, 3, 1) @ weight).permute(0, 3, 1, 2)
-    return grad_x, grad_rows.t() @ x_rows, grad_rows.sum(0)
+    grad_rows, x_rows = (tensor.permute(0, 2, 3, 1).flatten(0, 2) for tensor in (grad, x))  # (B*H*W, C)
+    return grad_x, grad_rows.t() @ x_rows if of_weight else None, grad_rows.sum(0) if of_bias else None
 
 
 def _pieces(tensor: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:

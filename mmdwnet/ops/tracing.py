@@ -20,3 +20,8 @@ def is_exported() -> bool:
     torch.export(strict=True) records as torch.compile does and is not told apart.
     """
     return torch.jit.is_tracing() or (is_compiling() and not _is_dynamo())
+
+
+def is_transformed() -> bool:
+    """Whether `torch.func` differentiates or maps what runs."""
+    return torch._C._are_functorch_transforms_active()

@@ -20,6 +20,8 @@ from .triton_generated_gradients import feature_gradient, generator_gradient
 from .triton_matrices import block_of, feature_block, generator_block, precision, product
 from .triton_support import as_channels_last, choose_tile, empty_map
 
+_BLOCK = {2: 64, 4: 32}  # feature channels that a product takes at most, by the bytes of a value
+
 
 @triton.jit
 def _make_taps(
@@ -49,9 +51,14 @@ def _make_taps(
     live = (group < TILE.all_groups) & (n % TAPS < K)
     start = tl.load(bias + group * (K * K) + i * K + n % TAPS, mask=live, other=0.0).to(tl.float32)
     made = tl.broadcast_to(start[None, :], [STRIPS * COLUMNS, GROUPS * TAPS])
-    for r0 in tl.static_range(0, R, BLOCK):  # no loop: the feature is then loaded once for all rows of taps
-        f = feature_block(feature, row_stride, y0, x0, r0, H, W, R, BLOCK, TILE)
-        made = product(f, tl.trans(generator_block(weight, g0, i, r0, R, BLOCK, TILE)), made, PRECISION)
+    if R <= BLOCK or feature.dtype.element_ty.primitive_bitwidth == 16:
+        for r0 in tl.static_range(0, R, BLOCK):  # unrolled: the feature is then loaded once for all rows of taps
+            f = feature_block(feature, row_stride, y0, x0, r0, H, W, R, BLOCK, TILE)
+            made = product(f, tl.trans(generator_block(weight, g0, i, r0, R, BLOCK, TILE)), made, PRECISION)
+    else:  # float32 would take more shared memory than a program may have on smaller GPUs, and spill
+        for r0 in range(0, R, BLOCK):
+            f = feature_block(feature, row_stride, y0, x0, r0, H, W, R, BLOCK, TILE)
+            made = product(f, tl.trans(generator_block(weight, g0, i, r0, R, BLOCK, TILE)), made, PRECISION)
     made = tl.reshape(made.to(feature.dtype.element_ty), [STRIPS, COLUMNS, GROUPS, TAPS])
     made = tl.reshape(tl.permute(made, [0, 2, 1, 3]), [STRIPS * GROUPS, COLUMNS * TAPS])
     return unstack(spread(made, TILE.lanes), COLUMNS * TAPS)
@@ -194,10 +201,11 @@ def _apply(
             width,
             back,
             channels,
-            block_of(channels, 64),
+            block_of(channels, _BLOCK[x.element_size()]),
             precision(),
             tile,
             num_warps=tile.warps,
-            num_stages=1 if back else 2,  # two take so much shared memory that one program fills a multiprocessor
+            # of half precision unrolled, two take so much shared memory that a program fills a multiprocessor
+            num_stages=1 if back and x.element_size() == 2 else 2,
         )
     return out

@@ -17,6 +17,9 @@ from .triton_blocks import place_of, stack, taps_gradient, threads_of
 from .triton_matrices import block_of, feature_block, generator_block, precision, product
 from .triton_support import ceil_div, choose_tile, empty_map
 
+# feature channels that a product takes at most, by the bytes of a value: what fits in the shared memory of a
+# program, 99 KiB on the GPUs that have least of it
+_FEATURE_BLOCK, _GENERATOR_BLOCK = {2: 128, 4: 32}, {2: 64, 4: 32}
 _PROGRAMS = 1024  # what the generator's gradient is split into: some for each of 132 multiprocessors
 
 
@@ -142,7 +145,7 @@ def feature_gradient(
 ) -> Tensor:
     (batch, channels, height, width), out = feature.shape, empty_map(feature)
     tile = choose_tile(x, groups, kernel_size, one_lane=True, for_dots=True)
-    block = block_of(channels, 256 // x.element_size())  # what fits in shared memory
+    block = block_of(channels, _FEATURE_BLOCK[x.element_size()])
     programs = tile.positions(batch, height, width) * ceil_div(channels, block)
     with torch.cuda.device_of(x):
         _feature_gradient_kernel[(programs,)](
@@ -172,7 +175,7 @@ def generator_gradient(
     """Gradients of weight and bias, float32."""
     batch, channels, height, width = feature.shape
     tile = choose_tile(x, groups, kernel_size, one_lane=True, for_dots=True)
-    block = block_of(channels, 64)
+    block = block_of(channels, _GENERATOR_BLOCK[x.element_size()])
     positions = tile.positions(batch, height, width)
     programs = tile.parts * kernel_size * ceil_div(channels, block)
     splits = min(positions, max(1, _PROGRAMS // programs))

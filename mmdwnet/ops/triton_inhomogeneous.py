@@ -217,7 +217,7 @@ def _apply(x: Tensor, weight: Tensor, group_fastest: bool, back: bool) -> Tensor
     x, out = as_channels_last(x), empty_map(x)
     if out.numel() == 0:
         return out
-    tile = choose_tile(x, weight.shape[1], weight.shape[2], by_tap=not (group_fastest or back))
+    tile = choose_tile(x, weight.shape[1], weight.shape[2], tap_fastest=not (group_fastest or back))
     with torch.cuda.device_of(x):
         _apply_kernel[(tile.positions(batch, height, width) * tile.parts,)](
             x,

@@ -1,19 +1,24 @@
 """What the Triton kernels share on the host: can they run, which layouts they read in place, how they tile.
 
 Imports no Triton, so that `import mmdwnet.ops` works where it is missing, and `availability` can say so.
-The tiles were chosen by times on one NVIDIA H100 (docs/speed.md).
+What the tiles are was chosen by times of bfloat16 at the shapes of DWNet-T on an NVIDIA H100 (docs/speed.md).
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import sysconfig
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 MIN_VERSION = (3, 6)  # 3.3 to 3.5 were tried, and do not compile the kernels
 _THREADS = 128  # of a program
+_WARP = 32
 _MAX_LANES = 32
 
 
@@ -38,9 +43,21 @@ def availability(device: torch.device | str) -> str | None:
         return f'Triton {triton.__version__} is too old: {".".join(map(str, MIN_VERSION))} or later is needed'
     from .triton_blocks import INTERPRETED
 
-    if INTERPRETED or torch.device(device).type == 'cuda':
+    if INTERPRETED:
         return None
+    if torch.device(device).type == 'cuda':
+        return _obstacle_of_launcher()
     return f"the device is {device}, not CUDA, and Triton's interpreter is off (TRITON_INTERPRET=1 turns it on)"
+
+
+def _obstacle_of_launcher() -> str | None:
+    """Triton compiles what launches its kernels when it first runs: with a C compiler and Python's headers."""
+    if not (os.environ.get('CC') or shutil.which('gcc') or shutil.which('clang')):
+        return 'Triton finds no C compiler: install gcc, or name one in the environment variable CC'
+    headers = Path(sysconfig.get_paths()['include'])
+    if not (headers / 'Python.h').exists():
+        return f"Triton finds no Python.h in {headers}: install Python's headers (Debian: python3-dev)"
+    return None
 
 
 def round_up_to_power_of_2(n: int) -> int:
@@ -113,7 +130,12 @@ class Tile:
 
 
 def choose_tile(
-    x: Tensor, groups: int, kernel_size: int, one_lane: bool = False, for_dots: bool = False, by_tap: bool = False
+    x: Tensor,
+    groups: int,
+    kernel_size: int,
+    one_lane: bool = False,
+    for_dots: bool = False,
+    tap_fastest: bool = False,
 ) -> Tile:
     """The tile for a shape: a fixed rule, so that a shape always gives the same bits.
 
@@ -123,21 +145,22 @@ def choose_tile(
         kernel_size: K.
         one_lane: a thread has all channels of its group, for kernels that sum over them.
         for_dots: matrices of its positions and of its taps are at least 16 long, as `tl.dot` needs.
-        by_tap: kernels are read a row of taps at a time from memory in which whole kernels lie one after another:
-            few positions, so that what was loaded with a row is still in the cache for the next.
+        tap_fastest: kernels are read a row of taps at a time from memory in which they lie one after another: few
+            positions, so that what was loaded with a row is still in the cache for the next.
     """
     _, channels, height, width = x.shape
     columns = columns_for(width, kernel_size)
     in_group = channels // groups
     lanes, per_thread = (1, in_group) if one_lane else _split_group(in_group)
-    if by_tap and lanes == 1 and in_group % 2 and in_group > 1:
+    if tap_fastest and lanes == 1 and in_group % 2 and in_group > 1:
         lanes, per_thread = 2, ceil_div(in_group, 2)
     # 32 groups make a warp's loads of kernels longest; products read fewer bytes the squarer they are.
-    in_block = max(1, min(32, _THREADS // lanes) if by_tap else (16 if for_dots else 32) // lanes)
+    in_block = max(1, min(32, _THREADS // lanes) if tap_fastest else (16 if for_dots else 32) // lanes)
     in_block = min(round_up_to_power_of_2(groups), in_block)
     if for_dots:
         in_block = max(in_block, 16 // round_up_to_power_of_2(kernel_size))
-    strips = 1 if by_tap else min(round_up_to_power_of_2(height), max(1, _THREADS // (in_block * lanes)))
+    threads = _WARP if tap_fastest else _THREADS
+    strips = min(round_up_to_power_of_2(height), max(1, threads // (in_block * lanes)))
     if for_dots:
         strips = max(strips, 16 // round_up_to_power_of_2(columns))
     return Tile(channels, groups, kernel_size, strips, in_block, lanes, per_thread, columns)

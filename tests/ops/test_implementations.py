@@ -1,11 +1,13 @@
 """Every implementation against the plain-torch reference: values, all gradients, layouts, sizes, dtypes."""
 
+import types
+
 import pytest
 import torch
 from op_cases import OPS, assert_equal, function, results, tensors
 from torch_features import HALF_DTYPES
 
-from mmdwnet.ops import available_impls, flat_maps, generated_depthwise_conv2d
+from mmdwnet.ops import available_impls, depthwise, flat_maps, generated_depthwise_conv2d
 from mmdwnet.ops.implementations import find
 
 # (B, C, G, H, W, K): odd and non-square, smaller than the kernel, empty, one group, one channel a group, every K
@@ -192,6 +194,25 @@ def test_names_that_do_not_exist_or_cannot_run():
             function('depthwise', 1, 3)(x, torch.zeros(2, 1, 3, 3), impl=impl)
     with pytest.raises(ValueError, match="unknown impl 'fast': expected 'auto' or one of 'tiled'"):
         torch.ops.mmdwnet.inhomogeneous_depthwise_conv2d(x, weight, 'fast')
+
+
+def test_auto_of_the_static_op_on_a_gpu(monkeypatch):
+    """Triton's kernels where they run, under torch.compile too; in exported programs torch's convolution."""
+    on_gpu, chosen = types.SimpleNamespace(device=torch.device('cuda')), []
+
+    def run(x):
+        chosen.append(depthwise._impl_of_static(on_gpu, None))
+        return x + 1
+
+    monkeypatch.setattr(depthwise, 'triton_runs', lambda device_type: device_type == 'cuda')
+    run(torch.zeros(1))
+    torch.jit.trace(run, torch.zeros(1), check_trace=False)
+    assert chosen == ['auto', 'reference']
+    if hasattr(torch.compiler, 'is_dynamo_compiling'):
+        compiled = torch.compile(lambda x: x + len(depthwise._impl_of_static(on_gpu, None)), backend='eager')
+        assert compiled(torch.zeros(1)) == len('auto')
+    monkeypatch.setattr(depthwise, 'triton_runs', lambda device_type: False)
+    assert depthwise._impl_of_static(on_gpu, None) == 'reference'
 
 
 def test_auto_on_a_cpu_is_tiled():

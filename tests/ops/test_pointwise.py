@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from torch_features import HALF_DTYPES
 
 from mmdwnet.ops import linear_of_few_rows, pointwise, pointwise_linear, pointwise_mlp
@@ -84,8 +85,9 @@ def test_an_mlp_in_pieces_of_any_size_and_in_training(dtype, size, monkeypatch):
 
 @pytest.mark.parametrize('size', [1, 8 * 88, 10**7])
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize('wide', [1, 99])
-@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ('dtype', 'wide'), [(torch.float64, 99), (torch.float32, 1), (torch.bfloat16, 1), (torch.bfloat16, 99)]
+)
 def test_gradients_are_those_of_the_plain_operations(dtype, wide, layout, size, monkeypatch):
     """In pieces of any size, and where the weight gradient is a convolution's and where it is a product's."""
     monkeypatch.setattr(pointwise, 'HIDDEN_BYTES', size)
@@ -99,6 +101,37 @@ def test_gradients_are_those_of_the_plain_operations(dtype, wide, layout, size, 
     expected = torch.autograd.grad(plain_mlp(*doubles), doubles, cotangent.double())
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.dtype == dtype
+        assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize('wanted', [(0,), (1, 2, 3, 4), (3, 4), (0, 1, 4), (2,)])
+@pytest.mark.parametrize('wide', [1, 99])
+def test_what_is_frozen_costs_nothing(wanted, wide, monkeypatch):
+    """Gradients of some arguments alone are right, and make no products of the others."""
+    monkeypatch.setattr(pointwise, 'WIDE', wide)
+    arguments = inputs(torch.bfloat16)
+    doubles = [argument.double() for argument in arguments]
+    for index in wanted:
+        arguments[index].requires_grad_()
+        doubles[index].requires_grad_()
+    out, expected = pointwise_mlp(*arguments), plain_mlp(*doubles)
+    cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
+    with FlopCounterMode(display=False) as counter:
+        got = torch.autograd.grad(out, [arguments[index] for index in wanted], cotangent)
+    for ours, theirs in zip(
+        got, torch.autograd.grad(expected, [doubles[index] for index in wanted], cotangent.double()), strict=True
+    ):
+        assert_close(ours, theirs)
+    products = {0: 6 * 11, 1: 6 * 11, 3: 4 * 11}  # of x, of both weights; and of the hidden map, if need be
+    flops = sum(2 * 70 * products.get(index, 0) for index in wanted) + 2 * 70 * 4 * 11 * (min(wanted) < 3)
+    assert counter.get_total_flops() == flops
+
+
+def test_under_the_transforms_of_torch_func():
+    arguments = tuple(inputs(torch.float64))
+    grads = torch.func.grad(lambda *a: pointwise_mlp(*a).square().sum(), tuple(range(5)))(*arguments)
+    expected = torch.func.grad(lambda *a: plain_mlp(*a).square().sum(), tuple(range(5)))(*arguments)
+    for ours, theirs in zip(grads, expected, strict=True):
         assert_close(ours, theirs)
 
 

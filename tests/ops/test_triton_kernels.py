@@ -209,7 +209,7 @@ def test_an_empty_batch():
 def test_tiles_cover_their_channels_within_a_program(shape):
     b, c, g, h, w, k = shape
     x = torch.empty(b, c, h, w, device='meta')
-    for options in ({}, {'by_tap'}, {'one_lane'}, {'for_dots'}, {'one_lane', 'for_dots'}):
+    for options in ({}, {'tap_fastest'}, {'one_lane'}, {'for_dots'}, {'one_lane', 'for_dots'}):
         tile = choose_tile(x, g, k, **dict.fromkeys(options, True))
         assert tile.parts_of_group * tile.lanes * tile.per_thread >= c // g
         assert tile.parts * tile.groups >= g and tile.threads <= 512

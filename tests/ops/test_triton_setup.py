@@ -10,7 +10,7 @@ import torch
 from mmdwnet.ops import triton_support
 from mmdwnet.ops.triton_support import as_channels_last, availability
 
-HOPPER_SHARED_MEMORY = 227 * 1024  # bytes that a program may have, of compute capability 9.0
+SHARED_MEMORY = 99 * 1024  # bytes that a program may have where there is least, of compute capability 8.6 and 8.9
 COMPILED = availability('cuda') is None and availability('cpu') is not None
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='test_triton_kernels.py runs on the GPU here')
 compiles = pytest.mark.skipif(not COMPILED, reason=availability('cuda') or 'Triton interprets the kernels')
@@ -39,6 +39,15 @@ def test_an_old_triton_is_named(monkeypatch):
     pytest.importorskip('triton')
     monkeypatch.setattr('triton.__version__', '3.1.0')
     assert availability('cuda') == 'Triton 3.1.0 is too old: 3.6 or later is needed'
+
+
+@compiles
+def test_what_triton_needs_to_launch_a_kernel_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(triton_support.sysconfig, 'get_paths', lambda: {'include': str(tmp_path)})
+    assert 'no Python.h' in availability('cuda')
+    monkeypatch.delenv('CC', raising=False)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert 'no C compiler: install gcc' in availability('cuda')
 
 
 def test_the_ops_work_without_triton(run_python):
@@ -103,10 +112,10 @@ def _resources(kernel, path):
 
 @without_gpu
 @compiles
-@pytest.mark.parametrize(('channels', 'side'), [(96, 56), (768, 7)])
+@pytest.mark.parametrize(('channels', 'side'), [(96, 56), (384, 14), (768, 7)])
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32], ids=['bf16', 'fp32'])
 def test_the_kernels_compile_for_hopper(monkeypatch, tmp_path, dtype, channels, side):
-    """7 x 7 kernels in 32 groups, in the first and last stage of DWNet-T: in half precision nothing spills."""
+    """7 x 7 kernels in 32 groups, in stages of DWNet-T: they fit; in half precision nothing spills."""
     from mmdwnet.ops import triton_dynamic, triton_generated, triton_inhomogeneous
 
     def empty(*shape):
@@ -133,5 +142,5 @@ def test_the_kernels_compile_for_hopper(monkeypatch, tmp_path, dtype, channels, 
         registers, stack = _resources(kernel, tmp_path / 'kernel.cubin')
         shared = kernel.metadata.shared
         print(f'{dtype} C={channels} {kernel.metadata.name}: {registers=} {stack=} {shared=}')
-        assert shared <= HOPPER_SHARED_MEMORY
+        assert shared <= SHARED_MEMORY
         assert stack <= (0 if dtype == torch.bfloat16 else 512)

@@ -78,7 +78,9 @@ def parse_args() -> argparse.Namespace:
     add('--scaling', choices=('batch', 'size'), help='inference at growing batch or image size')
     add('--precisions', nargs='+', choices=PRECISIONS, help='default float32 bfloat16-autocast')
     add('--layouts', nargs='+', choices=LAYOUTS, help='of the input; default contiguous, of ops channels_last')
-    add('--compile', nargs='+', choices=COMPILE_MODES, help='modes of torch.compile; default none')
+    add(
+        '--compile', nargs='+', choices=COMPILE_MODES, help='modes of torch.compile, or a CUDA graph; default none'
+    )
     add('--batch-size', type=int, metavar='N', help='default 8')
     add('--size', type=int, metavar='PIXELS', help='side of the images; default 224')
     add('--ops-of', choices=PYRAMID_ARCHS, help='the arch whose stages give ops their shapes; default tiny')
@@ -142,6 +144,8 @@ def chosen(args: argparse.Namespace) -> suites.Suite:
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     for precision, mode in product(args.precisions, args.compile):
         check_device(device, precision, mode)
+    if CUDA_GRAPH in args.compile and any(task.endswith('-memory') for task in args.tasks):
+        raise UserError(f'--compile {CUDA_GRAPH}: a graph has its memory for itself; ask for memory without it')
     nets = find_nets(args.nets)
     if args.baseline and args.baseline not in NETS:
         raise UserError(f'--baseline {args.baseline}: no net of that name, see --list')

@@ -52,7 +52,7 @@ class Case:
         precision: a name of `PRECISIONS`.
         layout: memory format of the images and of the convolutions' weights when the net gets them; what it does
             inside is its own affair (this project's nets turn to channels_last by themselves).
-        compile: a mode of `torch.compile`, or 'none'.
+        compile: a name of `COMPILE_MODES`: of torch.compile, a CUDA graph, or 'none'.
         batch: images per call.
         size: side of the images, in pixels.
         device: 'cpu' or 'cuda'.
@@ -113,7 +113,8 @@ def check_device(device: str, precision: str, compile: str = 'none') -> None:
     if device == 'cpu' and 'float16' in precision.split('-'):
         raise UserError(f'--precisions {precision} needs a GPU: on a CPU expected float32 or a bfloat16 one')
     if device == 'cpu' and compile == CUDA_GRAPH:
-        raise UserError(f'--compile {CUDA_GRAPH} needs a GPU: on a CPU expected another of {COMPILE_MODES}')
+        others = ', '.join(mode for mode in COMPILE_MODES if mode != CUDA_GRAPH)
+        raise UserError(f'--compile {CUDA_GRAPH} needs a GPU: on a CPU expected one of {others}')
 
 
 class Workshop:

@@ -97,7 +97,7 @@ def _draw_bars(axes: Axes, group: Group, results: Sequence[Result]) -> None:
     bars = []  # value, its low and high end, label, colour
     for result in results:
         case = result.case
-        label = case.label.partition(' ')[2] if group.kind == OPS else case.label
+        label = case.label.removeprefix(case.op).lstrip() if group.kind == OPS else case.label
         bars.append((*_value(group, result), label, COLORS[case.family]))
     less_is_better = group.kind in (MEMORY, LATENCY, OPS)
     if group.kind == OPS:
