@@ -112,8 +112,9 @@ def _resources(kernel, path):
 
 @without_gpu
 @compiles
-@pytest.mark.parametrize(('channels', 'side'), [(96, 56), (384, 14), (768, 7)])
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32], ids=['bf16', 'fp32'])
+@pytest.mark.parametrize(
+    ('dtype', 'channels', 'side'), [(torch.bfloat16, 96, 56), (torch.bfloat16, 768, 7), (torch.float32, 384, 14)]
+)
 def test_the_kernels_compile_for_hopper(monkeypatch, tmp_path, dtype, channels, side):
     """7 x 7 kernels in 32 groups, in stages of DWNet-T: they fit; in half precision nothing spills."""
     from mmdwnet.ops import triton_dynamic, triton_generated, triton_inhomogeneous
