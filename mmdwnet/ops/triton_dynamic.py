@@ -133,17 +133,20 @@ def _weight_gradient_kernel(
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The op `mmdwnet.ops.dynamic_depthwise_conv2d`; accumulates in float32, float64 in float64.
+    """The ops `dynamic_depthwise_conv2d` and `depthwise_conv2d` of `mmdwnet.ops`.
+
+    Accumulates in float32, float64 in float64.
 
     Args:
         x: (B, C, H, W); read in place if channels_last, whatever the strides of rows and images, else copied.
-        weight: (B, C, K, K); copied into (B, K, K, C) unless it is a view of such a tensor.
+        weight: (B, C, K, K), or (1, C, K, K) for all images; copied into (B, K, K, C) unless it is a view of such
+            a tensor.
         bias: (C,), of any floating dtype.
 
     Returns:
         Tensor (B, C, H, W), channels_last.
     """
-    return _apply(x, weight.permute(0, 2, 3, 1), bias, back=False)
+    return _apply(x, weight, bias, back=False)
 
 
 def backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,25 +160,12 @@ def backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Gradients of x, channels_last, and of weight, laid out as weight is.
     """
-    grad_x = _apply(grad, weight.permute(0, 2, 3, 1), None, back=True)
+    grad_x = _apply(grad, weight, None, back=True)
     if x.numel() == 0:
         return grad_x, torch.zeros_like(weight)
     parts = _weight_gradient(grad, x, weight.shape[2])
-    return grad_x, torch.empty_like(weight).copy_(parts.sum(1).permute(0, 3, 1, 2))
-
-
-def static_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The op `mmdwnet.ops.depthwise_conv2d`, as `forward`, but that weight is (C, 1, K, K)."""
-    return _apply(x, weight.permute(1, 2, 3, 0), bias, back=False)
-
-
-def static_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of `static_forward`, as `backward`."""
-    grad_x = _apply(grad, weight.permute(1, 2, 3, 0), None, back=True)
-    if x.numel() == 0:
-        return grad_x, torch.zeros_like(weight)
-    parts = _weight_gradient(grad, x, weight.shape[2])
-    return grad_x, torch.empty_like(weight).copy_(parts.sum((0, 1)).permute(2, 0, 1).unsqueeze(1))
+    summed = parts.sum(1) if len(weight) == len(x) else parts.sum((0, 1)).unsqueeze(0)  # as weight, (., K, K, C)
+    return grad_x, torch.empty_like(weight).copy_(summed.permute(0, 3, 1, 2))
 
 
 def _weight_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
@@ -210,12 +200,11 @@ def _weight_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
 
 
 def _apply(x: Tensor, weight: Tensor, bias: Tensor | None, back: bool) -> Tensor:
-    """weight is (B, K, K, C), or (1, K, K, C) for all images."""
-    (batch, channels, height, width), kernel_size = x.shape, weight.shape[1]
+    (batch, channels, height, width), kernel_size = x.shape, weight.shape[2]
     x, out = as_channels_last(x), empty_map(x)
     if out.numel() == 0:
         return out
-    weight = weight.contiguous()
+    weight = weight.permute(0, 2, 3, 1).contiguous()  # (B or 1, K, K, C)
     strips, columns = _strips(height), columns_for(width, kernel_size)
     programs = batch * ceil_div(channels, _BLOCK) * ceil_div(height, strips) * ceil_div(width, columns)
     with torch.cuda.device_of(x):

@@ -36,13 +36,15 @@ def depthwise_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As in `tiled.py`; so are the others."""
     from . import triton_dynamic  # here and below: imports Triton, which not every machine has
 
-    return laid_out(triton_dynamic.static_forward(x, weight, bias), x)
+    one_for_all = weight.transpose(0, 1)  # (1, C, K, K)
+    return laid_out(triton_dynamic.forward(x, one_for_all, bias), x)
 
 
 def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     from . import triton_dynamic
 
-    return _like_arguments(triton_dynamic.static_backward(grad, x, weight), x, weight)
+    grad_x, grad_weight = triton_dynamic.backward(grad, x, weight.transpose(0, 1))
+    return _like_arguments((grad_x, grad_weight.transpose(0, 1)), x, weight)
 
 
 def dynamic_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

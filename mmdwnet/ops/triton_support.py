@@ -1,7 +1,7 @@
 """What the Triton kernels share on the host: can they run, which layouts they read in place, how they tile.
 
 Imports no Triton, so that `import mmdwnet.ops` works where it is missing, and `availability` can say so.
-What the tiles are was chosen by times of bfloat16 at the shapes of DWNet-T on an NVIDIA H100 (docs/speed.md).
+Tiles were chosen by times of bfloat16 at the shapes of DWNet-T on an NVIDIA H100 (docs/speed.md).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import op_cases
 import pytest
 import torch
 
-from mmdwnet.ops import reference, tiled
+from mmdwnet.ops import reference, tiled, triton_kernels
 from mmdwnet.ops.implementations import find
 from mmdwnet.ops.triton_support import availability, choose_tile
 
@@ -80,7 +80,10 @@ def _check_dynamic(x, weight, bias, grad):
 
 
 def _check_static(x, weight, bias, grad):
-    results = triton_dynamic.static_forward(x, weight, bias), *triton_dynamic.static_backward(grad, x, weight)
+    results = (
+        triton_kernels.depthwise_forward(x, weight, bias),
+        *triton_kernels.depthwise_backward(grad, x, weight),
+    )
     _check(
         results, lambda x, w: reference.depthwise(x, w, bias if bias is None else bias.double()), (x, weight), grad
     )
@@ -192,12 +195,12 @@ def test_an_empty_batch():
     static = x.new_ones(4, 1, 3, 3)
     generator, bias = x.new_ones(18, 2), x.new_ones(18)
     assert triton_dynamic.forward(x, kernels, None).shape == x.shape
-    assert triton_dynamic.static_forward(x, static, None).shape == x.shape
+    assert triton_kernels.depthwise_forward(x, static, None).shape == x.shape
     assert triton_inhomogeneous.forward(x, weight).shape == x.shape
     assert triton_generated.forward(x, feature, generator, bias, 2, 3).shape == x.shape
     for grads, inputs in (
         (triton_dynamic.backward(x, x, kernels), (x, kernels)),
-        (triton_dynamic.static_backward(x, x, static), (x, static)),
+        (triton_kernels.depthwise_backward(x, x, static), (x, static)),
         (triton_inhomogeneous.backward(x, x, weight), (x, weight)),
         (triton_generated.backward(x, x, feature, generator, bias, 2, 3), (x, feature, generator, bias)),
     ):
