@@ -12,6 +12,7 @@ mmengine's own AmpOptimWrapper refuses to run without an accelerator; the one he
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper as AcceleratorAmpOptimWrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -28,6 +30,7 @@ from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..ops.cpu import onednn_computes
 from ..registry import HOOKS, OPTIM_WRAPPERS
 
 AMP_DTYPES = ('bfloat16', 'float16')  # the first is the default
@@ -76,6 +79,18 @@ def check_amp_dtype(dtype: str, device: str) -> None:
         raise UserError(f'torch {torch.__version__} has no float16 autocast on a CPU: use --amp-dtype bfloat16')
 
 
+def warn_of_emulation(dtype: torch.dtype, device: str) -> None:
+    """Say so where half precision makes a run slower: on a CPU without instructions for it."""
+    if device == 'cpu' and not onednn_computes(dtype):
+        name = str(dtype).removeprefix('torch.')
+        print_log(
+            f'this CPU has no {name}, and mixed precision is slower on it than float32: DWNet computes in float32 '
+            'and rounds, other networks take some ten times as long; leave --amp out here',
+            'current',
+            logging.WARNING,
+        )
+
+
 def _gpu_has_bfloat16() -> bool:
     # torch.cuda.is_bf16_supported() counts emulation too
     return torch.version.hip is not None or torch.cuda.get_device_capability() >= (8, 0)
@@ -102,6 +117,7 @@ class AmpOptimWrapper(AcceleratorAmpOptimWrapper):
         self.device = get_device()
         check_amp_dtype(dtype, self.device)
         self.cast_dtype = getattr(torch, dtype)
+        warn_of_emulation(self.cast_dtype, self.device)
         scaled = dtype == 'float16'
         if loss_scale is not None and not scaled:
             raise ValueError(f'AmpOptimWrapper: loss_scale={loss_scale!r} with {dtype}, which needs none')
@@ -193,6 +209,7 @@ def autocast_test_step(model: nn.Module, dtype: torch.dtype, device: str) -> Non
         dtype: torch.bfloat16 or torch.float16.
         device: kind of device that it is on, such as 'cuda'.
     """
+    warn_of_emulation(dtype, device)
     keep_in_float32(model)
     test_step = model.test_step
 

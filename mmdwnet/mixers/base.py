@@ -18,6 +18,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import autocast_enabled, is_plain, pointwise_linear
+from ..ops.tracing import is_recorded
 
 
 class TokenMixer(BaseModule):
@@ -100,16 +101,17 @@ def over_channels(linear: nn.Module, x: Tensor) -> Tensor:
 def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
     """Apply a 1x1 convolution, or what stands in its place, to a map, (B, C, H, W) -> (B, C', H, W).
 
-    In half precision on a GPU as a product of matrices: cuDNN's convolution took three times as long
-    (docs/speed.md). In float32 that may use tf32 where a product may not, which is torch's default, and stays, but
-    for maps of a single position, which cost a launch either way.
+    On a CPU as `pointwise_linear`, which knows what is fast there. In half precision on a GPU as a product of
+    matrices: cuDNN's convolution took three times as long (docs/speed.md). In float32 that may use tf32 where a
+    product may not, which is torch's default, and stays, but for maps of a single position, which cost a launch
+    either way.
     """
-    if x.device.type == 'cpu' or not is_plain(conv, nn.Conv2d):
+    if not is_plain(conv, nn.Conv2d):
         return conv(x)
+    on_cpu = x.device.type == 'cpu'
     half = autocast_enabled(x.device.type) or x.dtype in (torch.float16, torch.bfloat16)
-    if half or x.shape[2:] == (1, 1):
-        return pointwise_linear(x, conv.weight.flatten(1), conv.bias)
-    return conv(x)
+    multiplies = not is_recorded() if on_cpu else half or x.shape[2:] == (1, 1)
+    return pointwise_linear(x, conv.weight.flatten(1), conv.bias) if multiplies else conv(x)
 
 
 def groups_of(channels: int, each: int, option: str, mixer: str) -> int:

@@ -5,6 +5,7 @@
 """
 
 from . import flops as _registers_flop_formulas  # noqa: F401
+from .autocast import autocast_enabled, autocast_off
 from .depthwise import (
     depthwise_conv2d,
     dynamic_depthwise_conv2d,
@@ -12,7 +13,6 @@ from .depthwise import (
     inhomogeneous_depthwise_conv2d,
 )
 from .implementations import available_impls, check_impl
-from .library import autocast_enabled, autocast_off
 from .neighbourhood import neighbourhood_attention
 from .pointwise import is_plain, linear_of_few_rows, pointwise_linear, pointwise_mlp
 

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from . import reference
+from .autocast import autocast_together
 from .contracts import check_depthwise, check_dynamic, check_generated, check_inhomogeneous
+from .cpu import is_emulated
 from .implementations import check_impl, impl_in_compiled_code, triton_runs
-from .library import OPS, autocast_together
+from .library import OPS
 from .tracing import is_compiling, is_exported
 
 
@@ -156,7 +158,8 @@ def generated_depthwise_conv2d(
 
 def _impl_of_static(x: Tensor, weight: Tensor) -> str:
     if x.device.type == 'cpu':
-        return 'tiled' if torch.is_grad_enabled() and weight.requires_grad else 'reference'
+        trains = torch.is_grad_enabled() and weight.requires_grad
+        return 'tiled' if trains or is_emulated(x) else 'reference'
     return 'auto' if triton_runs(x.device.type) and not is_exported() else 'reference'
 
 

@@ -15,11 +15,10 @@ from math import prod
 import torch
 from torch import Tensor
 
+from .cpu import LINEAR, onednn_computes
+
 # Elements of the kernels that a tile holds, 12 MB in float32: the last cache of two cores of a server.
 TILE_ELEMENTS = 3_000_000
-
-# oneDNN's product of a matrix with the rows of another, torch's own, made for its compiler: x @ weight.t() + bias
-ROWS_PRODUCT = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
 # (kernels (n*G, K*K, T), flat maps (n*G, c, L), offset of the tile, distance of the rows, K, out (n*G, c, T))
 Weigh = Callable[[Tensor, Tensor, int, int, int, Tensor], None]
@@ -32,17 +31,9 @@ def sum_dtype(x: Tensor) -> torch.dtype:
 
 
 def generator_dtype(x: Tensor) -> torch.dtype:
-    """What kernels are generated in: bfloat16 has a fast matrix product on a CPU, float16 often has none."""
-    return x.dtype if x.dtype == torch.bfloat16 else sum_dtype(x)
-
-
-def _onednn_multiplies(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether oneDNN shall multiply matrices: in float32, twice as fast as MKL on CPUs of other makers.
-
-    In bfloat16 `matmul` is oneDNN's, and writes into a buffer.
-    """
-    there = ROWS_PRODUCT is not None and torch._C._get_mkldnn_enabled()
-    return there and device.type == 'cpu' and dtype == torch.float32
+    """What kernels are generated in: bfloat16 where its products are fast; float16 often has none."""
+    has_product = x.dtype == torch.bfloat16 and (x.device.type != 'cpu' or onednn_computes(x.dtype))
+    return x.dtype if has_product else sum_dtype(x)
 
 
 class Tile:
@@ -88,7 +79,10 @@ class Maps:
         strips = -(-self.height // max(rows, 1))
         self.rows = -(-self.height // max(strips, 1))  # of equal height
         self.images_at_once = max(1, TILE_ELEMENTS // max(kernels_of_row * self.height, 1))
-        self._by_rows = _onednn_multiplies(generator_dtype(x), x.device)
+        # In float32 oneDNN multiplies twice as fast as MKL on CPUs of other makers. In bfloat16 `matmul` is
+        # oneDNN's, and writes into a buffer.
+        by_onednn = LINEAR is not None and onednn_computes(self.dtype)
+        self._by_rows = by_onednn and x.device.type == 'cpu' and generator_dtype(x) == torch.float32
         if weigh is not None and self._by_rows:
             self.images_at_once = 1  # each a product of its own; a loop over torch's operations wants long tiles
         self._buffers: dict[str, Tensor] = {}
@@ -170,7 +164,7 @@ class Maps:
         """The kernels of the tile, (n, G, K*K, T), from (G*K*K, R + 1) and (n, T, R + 1)."""
         shape = features.shape[0], generator.shape[0], len(tile)
         if self._by_rows and len(features) == 1:
-            kernels = ROWS_PRODUCT(generator, features[0], None, 'none', [], '').unsqueeze(0)
+            kernels = LINEAR(generator, features[0], None, 'none', [], '').unsqueeze(0)
         else:
             into = self._buffer('generated', *shape, dtype=generator.dtype)
             kernels = torch.matmul(generator, features.transpose(1, 2), out=into)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from functools import partial
 from math import prod
 
+from .cpu import CONVOLUTION
 from .library import OPS
-from .pointwise import FUSED
 
 try:
     from torch.utils.flop_counter import flop_registry, register_flop_formula
@@ -67,8 +67,8 @@ def _fused(x: Shape, weight: Shape, *args, out_shape: Shape, **kw) -> int:
     return 2 * prod(out_shape) * prod(weight[1:])
 
 
-if FUSED is not None and FUSED not in flop_registry:  # torch's own op, which it counts as nothing
-    register_flop_formula(FUSED)(_fused)
+if CONVOLUTION is not None and CONVOLUTION not in flop_registry:  # torch's own op, which it counts as nothing
+    register_flop_formula(CONVOLUTION)(_fused)
 for _op, _formula in {
     OPS.depthwise_conv2d: _static,
     OPS.depthwise_conv2d_backward: _static_backward,

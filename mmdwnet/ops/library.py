@@ -9,51 +9,16 @@ named, at run time, so that `torch.compile` and `torch.export` see one operation
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from . import implementations
+from .autocast import autocast_together
 
 LIBRARY = torch.library.Library('mmdwnet', 'DEF')
 OPS = torch.ops.mmdwnet
-_AUTOCAST_BY_DEVICE = hasattr(torch, 'get_autocast_dtype')  # torch 2.4 and later
-
-
-def autocast_together(device_type: str, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The autocast rule of the ops, that of a convolution: everything in the dtype of the autocast region.
-
-    float64 stays, as in torch. Outside a region nothing happens.
-    """
-    if not autocast_enabled(device_type):
-        return tensors
-    dtype = _autocast_dtype(device_type)
-    half = (torch.float32, torch.bfloat16, torch.float16)
-    return tuple(t.to(dtype) if isinstance(t, Tensor) and t.dtype in half else t for t in tensors)
-
-
-def autocast_off(device_type: str) -> contextlib.AbstractContextManager:
-    """A region without autocast, on devices that have it; the meta device has none."""
-    if autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return contextlib.nullcontext()
-
-
-def autocast_enabled(device_type: str) -> bool:
-    """Whether this is an autocast region of a device; the meta device has none."""
-    if device_type not in ('cpu', 'cuda'):
-        return False
-    if _AUTOCAST_BY_DEVICE:
-        return torch.is_autocast_enabled(device_type)
-    return torch.is_autocast_enabled() if device_type == 'cuda' else torch.is_autocast_cpu_enabled()
-
-
-def _autocast_dtype(device_type: str) -> torch.dtype:
-    if _AUTOCAST_BY_DEVICE:
-        return torch.get_autocast_dtype(device_type)
-    return torch.get_autocast_gpu_dtype() if device_type == 'cuda' else torch.get_autocast_cpu_dtype()
 
 
 def _define(name: str, signature: str, fake: Callable, autograd: type[torch.autograd.Function]) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from . import neighbourhood_strips
-from .library import autocast_together
+from .autocast import autocast_together
 from .tracing import is_recorded
 
 IMPLS = ('auto', 'reference', 'strips', 'natten')

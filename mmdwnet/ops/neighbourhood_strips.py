@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .autocast import autocast_off
 from .flat_maps import sum_dtype
-from .library import autocast_off
 from .tracing import is_recorded
 
 # Elements of keys that are copied together at once. On a CPU they should stay in its cache, 2 MB in float32.

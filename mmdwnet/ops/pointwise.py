@@ -2,7 +2,8 @@
 
 On a CPU they run as 1x1 convolutions, which torch gives to oneDNN. `F.linear` in float32 goes to MKL's `sgemm`,
 which reaches less than half of that on CPUs of other makers (118 against 264 thousand million multiply-adds a
-second, measured on two cores of an AMD EPYC with AVX-512).
+second, measured on two cores of an AMD EPYC with AVX-512). With AVX2 alone the two are equal, and MKL is faster in
+backward passes and in very deep sums.
 
 The hidden map of an MLP is four times its input. On a CPU it is made a piece at a time, so that it stays in the
 cache, and in inference oneDNN applies the GELU while it writes it; GELU alone took a fifth of the time of DWNet-T
@@ -19,17 +20,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .autocast import autocast_together
+from .cpu import CONVOLUTION, lifted, onednn_computes, prefers_products
 from .flat_maps import sum_dtype
-from .library import autocast_together
 from .tracing import is_recorded, is_transformed
-
-FUSED = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)  # torch's own, made for its compiler
 
 # Bytes of the hidden map that are made at once: they stay in the last cache of two cores.
 HIDDEN_BYTES = 5_000_000
 # Channels beyond which oneDNN's weight gradient of a 1x1 convolution in bfloat16 is slower than a product of
 # matrices: 4.5 to 2.2 ms for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC. In float32 it never is.
 WIDE = 1024
+# Channels beyond which a CPU with AVX2 alone shall not convolve: oneDNN takes 40 ms for 3072 to 768 at 8 x 7 x 7,
+# where it has no good blocks for the weight, and MKL 11.
+DEEP = 2048
 
 
 def pointwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -43,8 +46,24 @@ def pointwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     Returns:
         Tensor (B, C_out, H, W), in channels_last memory.
     """
-    if x.device.type == 'cpu':
-        return F.conv2d(x, weight[:, :, None, None], bias)
+    if x.device.type != 'cpu':
+        return _product(x, weight, bias)
+    if is_recorded():
+        return _convolution(x, weight, bias)
+    return lifted(_linear_on_cpu, *autocast_together('cpu', x, weight, bias))
+
+
+def _linear_on_cpu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    trains = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    multiplies = prefers_products() and (trains or weight.shape[1] > DEEP)
+    return (_product if multiplies else _convolution)(x, weight, bias)
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.conv2d(x, weight[:, :, None, None], bias)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)  # (B, C_out, H, W)
 
 
@@ -62,7 +81,10 @@ def linear_of_few_rows(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         Tensor (rows, C_out).
     """
-    x, weight, bias = autocast_together(x.device.type, x, weight, bias)
+    return lifted(_few_rows, *autocast_together(x.device.type, x, weight, bias))
+
+
+def _few_rows(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if x.device.type == 'cpu' and x.dtype == torch.float32:
         return torch.mm(weight, x.t()).t().contiguous() + bias
     return F.linear(x, weight, bias)
@@ -81,9 +103,13 @@ def pointwise_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bi
     """
     if is_recorded() or is_transformed():
         return pointwise_linear(F.gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
-    arguments = autocast_together(x.device.type, x, weight1, bias1, weight2, bias2)
+    return lifted(_mlp, *autocast_together(x.device.type, x, weight1, bias1, weight2, bias2))
+
+
+def _mlp(*arguments: Tensor) -> Tensor:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments):
         return _Mlp.apply(*arguments)
+    x, weight1, bias1, weight2, bias2 = arguments
     if x.device.type == 'cpu' and x.numel():
         return _mlp_in_pieces(*arguments)
     return pointwise_linear(_gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
@@ -127,13 +153,13 @@ def _mlp_in_pieces(
     x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, kept: Tensor | None = None
 ) -> Tensor:
     """The MLP; `kept`, if any, is a channels_last map that gets the hidden map before the GELU."""
-    fused = kept is None and _onednn_takes(x, weight1, bias1)
+    fused = kept is None and CONVOLUTION is not None and onednn_computes(x.dtype)
     out = x.new_empty(x.shape[0], *x.shape[2:], len(weight2)).permute(0, 3, 1, 2)
     parts = [_pieces(tensor, x, weight1) for tensor in (x, out, *[kept] * (kept is not None))]
     for part, into, *keep in zip(*parts, strict=True):
         if fused:
             kernel = weight1[:, :, None, None]
-            activated = FUSED(part, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
+            activated = CONVOLUTION(part, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
         else:
             hidden = pointwise_linear(part, weight1, bias1)
             for tensor in keep:
@@ -189,15 +215,15 @@ def _linear_gradients(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x, weight and bias of `pointwise_linear`, None for what is not wanted."""
     of_x, of_weight, of_bias = wanted
-    on_cpu = x.device.type == 'cpu'
+    convolves = x.device.type == 'cpu' and not prefers_products()
     kernel, sizes = weight[:, :, None, None], ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-    if on_cpu and not (x.dtype == torch.bfloat16 and max(weight.shape) > WIDE):
+    if convolves and not (x.dtype == torch.bfloat16 and max(weight.shape) > WIDE):
         grad_x, grad_kernel, grad_bias = torch.ops.aten.convolution_backward(
             grad, x, kernel, [len(weight)], *sizes, list(wanted)
         )
         return grad_x, grad_kernel.flatten(1) if of_weight else None, grad_bias
     grad_x = None
-    if of_x and on_cpu:
+    if of_x and convolves:
         alone = [True, False, False]  # with the bias torch makes the gradient of the weight too, and drops it
         grad_x = torch.ops.aten.convolution_backward(grad, x, kernel, None, *sizes, alone)[0]
     elif of_x:
@@ -220,9 +246,3 @@ def _pieces(tensor: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
     # the positions of all images as the rows of one image: (1, C, B*H*W, 1)
     rows = tensor.permute(0, 2, 3, 1).reshape(1, positions, 1, tensor.shape[1]).permute(0, 3, 1, 2)
     return rows.split(-(-positions // pieces), 2)
-
-
-def _onednn_takes(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    if FUSED is None or not torch._C._get_mkldnn_enabled() or {weight.dtype, bias.dtype} != {x.dtype}:
-        return False
-    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -13,10 +13,13 @@ No autograd here: `library.py` puts these functions behind the ops. They run on 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .cpu import is_emulated, lifted
 from .flat_maps import Maps, Weigh, generator_dtype, sum_dtype
 
 # Rows of a map that serve as one kernel in the weight gradient: beyond that oneDNN becomes slower.
@@ -56,7 +59,8 @@ def dynamic_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, T
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=x.shape[1])
+    convolve = partial(F.conv2d, padding=weight.shape[-1] // 2, groups=x.shape[1])
+    return lifted(convolve, x, weight, bias)
 
 
 def laid_out(result: Tensor, like: Tensor) -> Tensor:
@@ -69,6 +73,8 @@ def laid_out(result: Tensor, like: Tensor) -> Tensor:
 
 def _kernel_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
     """Gradient (C, 1, K, K) of the depth-wise kernel of one image: x and grad are (C, H, W)."""
+    if is_emulated(x):
+        grad, x = grad.float(), x.float()
     channels, height, _ = x.shape
     margin = kernel_size // 2
     total = torch.zeros(channels, 1, kernel_size, kernel_size, dtype=sum_dtype(x), device=x.device)

@@ -12,6 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch_features import needs_cpu_float16_autocast
 
+from mmdwnet.engine import amp
 from mmdwnet.engine.amp import AmpOptimWrapper, AmpTestHook, check_amp_dtype, keep_in_float32, set_amp
 from mmdwnet.errors import UserError
 
@@ -78,6 +79,15 @@ class TestConfig:
         monkeypatch.delattr(torch.amp, 'GradScaler', raising=False)
         with pytest.raises(UserError, match='no float16 autocast on a CPU'):
             check_amp_dtype('float16', 'cpu')
+
+    @pytest.mark.parametrize('computes', [True, False])
+    def test_a_cpu_that_would_be_slower_with_it_is_named(self, computes, monkeypatch):
+        lines = []
+        monkeypatch.setattr(amp, 'print_log', lambda line, *args: lines.append(line))
+        monkeypatch.setattr(amp, 'onednn_computes', lambda dtype: computes)
+        wrapper_of()
+        start = 'this CPU has no bfloat16, and mixed precision is slower on it than float32: '
+        assert [line.startswith(start) for line in lines] == [True] * (not computes)
 
 
 class TestTraining:

@@ -59,9 +59,9 @@ def test_compiled_equals_the_reference(op):
 def test_tiles_of_any_size_give_the_same(op, tile, has_product, monkeypatch):
     """Strips of one row, strips that do not divide the map, several images at once with a rest; no oneDNN."""
     if has_product:
-        assert flat_maps.ROWS_PRODUCT is not None
+        assert flat_maps.LINEAR is not None
     else:
-        monkeypatch.setattr(flat_maps, 'ROWS_PRODUCT', None)
+        monkeypatch.setattr(flat_maps, 'LINEAR', None)
     shape = (5, 6, 3, 7, 5, 3)
     arguments = tensors(op, shape)
     expected = results(call(op, shape, 'reference'), arguments)
