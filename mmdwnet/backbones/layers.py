@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..mixers.base import convolution
 from ..mixers.norm import LayerNorm2d, build_norm
 from ..mixers.windows import on_padded, pad_to_multiple
 from ..ops import autocast_off, is_plain, pointwise_linear, pointwise_mlp
@@ -35,7 +36,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, self.patch_size).contiguous(memory_format=torch.channels_last)
-        return self.norm(self.proj(x))  # (B, C, ceil(H / 4), ceil(W / 4))
+        return self.norm(convolution(self.proj, x))  # (B, C, ceil(H / 4), ceil(W / 4))
 
 
 class PatchMerging(nn.Module):

@@ -18,7 +18,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import autocast_enabled, is_plain, pointwise_linear
-from ..ops.tracing import is_recorded
+from ..ops.cpu import computed
+from ..ops.tracing import is_exported
 
 
 class TokenMixer(BaseModule):
@@ -106,12 +107,24 @@ def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
     product may not, which is torch's default, and stays, but for maps of a single position, which cost a launch
     either way.
     """
-    if not is_plain(conv, nn.Conv2d):
-        return conv(x)
+    if not (is_plain(conv, nn.Conv2d) and _is_pointwise(conv)):
+        return convolution(conv, x)
     on_cpu = x.device.type == 'cpu'
     half = autocast_enabled(x.device.type) or x.dtype in (torch.float16, torch.bfloat16)
-    multiplies = not is_recorded() if on_cpu else half or x.shape[2:] == (1, 1)
+    multiplies = not is_exported() if on_cpu else half or x.shape[2:] == (1, 1)
     return pointwise_linear(x, conv.weight.flatten(1), conv.bias) if multiplies else conv(x)
+
+
+def _is_pointwise(conv: nn.Conv2d) -> bool:
+    """Whether it is one that a product of matrices can stand for; not what was put in the place of one."""
+    return conv.kernel_size == conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
+
+
+def convolution(conv: nn.Module, x: Tensor) -> Tensor:
+    """Apply a convolution, or what stands in its place, to a map; on a CPU, half precision is not emulated."""
+    if x.device.type != 'cpu' or is_exported() or not is_plain(conv, nn.Conv2d):
+        return conv(x)
+    return computed(conv._conv_forward, x, conv.weight, conv.bias)
 
 
 def groups_of(channels: int, each: int, option: str, mixer: str) -> int:

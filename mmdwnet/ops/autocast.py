@@ -15,9 +15,9 @@ def autocast_together(device_type: str, *tensors: Tensor | None) -> tuple[Tensor
 
     float64 stays, as in torch. Outside a region nothing happens.
     """
-    if not autocast_enabled(device_type):
+    dtype = autocast_dtype(device_type)
+    if dtype is None:
         return tensors
-    dtype = _autocast_dtype(device_type)
     half = (torch.float32, torch.bfloat16, torch.float16)
     return tuple(t.to(dtype) if isinstance(t, Tensor) and t.dtype in half else t for t in tensors)
 
@@ -38,7 +38,10 @@ def autocast_enabled(device_type: str) -> bool:
     return torch.is_autocast_enabled() if device_type == 'cuda' else torch.is_autocast_cpu_enabled()
 
 
-def _autocast_dtype(device_type: str) -> torch.dtype:
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """What the autocast region of a device computes in; None outside one."""
+    if not autocast_enabled(device_type):
+        return None
     if _BY_DEVICE:
         return torch.get_autocast_dtype(device_type)
     return torch.get_autocast_gpu_dtype() if device_type == 'cuda' else torch.get_autocast_cpu_dtype()

@@ -13,51 +13,74 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .autocast import autocast_off
-from .tracing import is_recorded
+from .autocast import autocast_dtype, autocast_off, autocast_together
+from .tracing import is_exported
 
 # oneDNN's, which torch has for its compiler: a convolution with an activation, and x @ weight.t() + bias
 CONVOLUTION = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)
 LINEAR = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
+_QUESTIONS = {torch.bfloat16: '_is_mkldnn_bf16_supported', torch.float16: '_is_mkldnn_fp16_supported'}
 
+
+@torch.compiler.assume_constant_result
 def onednn_computes(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is used and has this CPU's instructions for a dtype."""
-    if not torch._C._get_mkldnn_enabled():
+    """Whether torch has oneDNN and uses it for a dtype on this CPU."""
+    if not (torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()):
         return False
-    if dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if dtype == torch.float16:  # torch 2.1 cannot say, and has no float16 on a CPU
-        asked = getattr(torch.ops.mkldnn, '_is_mkldnn_fp16_supported', None)
-        return asked is not None and asked()
-    return dtype == torch.float32
+    if dtype not in _QUESTIONS:
+        return dtype == torch.float32
+    question = getattr(torch.ops.mkldnn, _QUESTIONS[dtype], None)  # torch 2.1 has no float16 on a CPU
+    return question is not None and question()
 
 
 def prefers_products() -> bool:
-    """Whether gradients of a 1x1 convolution shall be products of matrices.
+    """Whether 1x1 convolutions that are trained, and very deep ones, shall be products of matrices.
 
-    With AVX2 alone oneDNN takes up to four times as long for them: 50 to 14 ms for the weight of 384 to 1536
-    channels at 8 x 14 x 14 in float32. With AVX-512 it is the faster one.
+    With AVX2 alone oneDNN takes up to four times as long for the gradients: 50 to 14 ms for the weight of 384 to
+    1536 channels at 8 x 14 x 14 in float32, on two cores. With AVX-512 it is the faster one.
     """
     return torch.backends.cpu.get_cpu_capability() == 'AVX2'
 
 
-def is_emulated(x: Tensor) -> bool:
-    """Whether a tensor is in a half precision that its CPU has no instructions for.
+@torch.compiler.assume_constant_result
+def _is_slow(dtype: torch.dtype) -> bool:
+    return dtype in _QUESTIONS and not onednn_computes(dtype)
 
-    torch computes then in loops of its own, 10 times as long as in float32, and 100 times in a backward pass.
+
+def is_emulated(x: Tensor) -> bool:
+    """Whether a tensor is in a half precision that oneDNN does not compute in on its CPU.
+
+    torch has loops of its own for it then, which take ten times as long as float32, some a hundred times. A
+    program that is exported is for another machine: there nothing is.
     """
-    half = x.dtype in (torch.bfloat16, torch.float16)
-    return half and x.device.type == 'cpu' and not is_recorded() and not onednn_computes(x.dtype)
+    return x.device.type == 'cpu' and not is_exported() and _is_slow(x.dtype)
 
 
 def lifted(compute: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
-    """Run `compute(*tensors)`, in float32 where the dtype of the first one is emulated.
+    """Run `compute(*tensors)`, in float32 where the dtype of the tensors is emulated.
 
     Sums are in float32 either way, and the result is rounded to that dtype.
     """
-    if not is_emulated(tensors[0]):
+    dtype = tensors[0].dtype
+    if not is_emulated(tensors[0]) or any(tensor is not None and tensor.dtype != dtype for tensor in tensors):
         return compute(*tensors)
+    return _in_float32(compute, tensors).to(dtype)
+
+
+def computed(compute: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
+    """Run `compute(*tensors)` by the autocast rule, and as `lifted`.
+
+    In a region whose dtype is emulated, what is in float32 is taken as it is: no weight is copied.
+    """
+    device_type = tensors[0].device.type
+    dtype = autocast_dtype(device_type)
+    wide = any(tensor is not None and tensor.dtype == torch.float64 for tensor in tensors)
+    if device_type == 'cpu' and dtype is not None and not wide and _is_slow(dtype) and not is_exported():
+        return _in_float32(compute, tensors).to(dtype)
+    return lifted(compute, *autocast_together(device_type, *tensors))
+
+
+def _in_float32(compute: Callable[..., Tensor], tensors: tuple[Tensor | None, ...]) -> Tensor:
     with autocast_off('cpu'):
-        result = compute(*(None if tensor is None else tensor.float() for tensor in tensors))
-    return result.to(tensors[0].dtype)
+        return compute(*(None if tensor is None else tensor.float() for tensor in tensors))

@@ -22,7 +22,7 @@ from torch import Tensor
 from . import reference
 from .autocast import autocast_together
 from .contracts import check_depthwise, check_dynamic, check_generated, check_inhomogeneous
-from .cpu import is_emulated
+from .cpu import lifted
 from .implementations import check_impl, impl_in_compiled_code, triton_runs
 from .library import OPS
 from .tracing import is_compiling, is_exported
@@ -56,6 +56,8 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, impl
     check_depthwise(x, weight, bias)
     if impl == 'auto':
         impl = _impl_of_static(x, weight)
+        if impl == 'reference':
+            return lifted(reference.depthwise, x, weight, bias)
     if impl == 'reference':
         return reference.depthwise(x, weight, bias)
     return OPS.depthwise_conv2d(x, weight, bias, impl)
@@ -158,8 +160,7 @@ def generated_depthwise_conv2d(
 
 def _impl_of_static(x: Tensor, weight: Tensor) -> str:
     if x.device.type == 'cpu':
-        trains = torch.is_grad_enabled() and weight.requires_grad
-        return 'tiled' if trains or is_emulated(x) else 'reference'
+        return 'tiled' if torch.is_grad_enabled() and weight.requires_grad else 'reference'
     return 'auto' if triton_runs(x.device.type) and not is_exported() else 'reference'
 
 

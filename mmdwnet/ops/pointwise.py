@@ -2,8 +2,8 @@
 
 On a CPU they run as 1x1 convolutions, which torch gives to oneDNN. `F.linear` in float32 goes to MKL's `sgemm`,
 which reaches less than half of that on CPUs of other makers (118 against 264 thousand million multiply-adds a
-second, measured on two cores of an AMD EPYC with AVX-512). With AVX2 alone the two are equal, and MKL is faster in
-backward passes and in very deep sums.
+second, measured on two cores of an AMD EPYC with AVX-512). With AVX2 alone the two are equal, but for backward
+passes and very deep sums, in which MKL is faster (`cpu.py`).
 
 The hidden map of an MLP is four times its input. On a CPU it is made a piece at a time, so that it stays in the
 cache, and in inference oneDNN applies the GELU while it writes it; GELU alone took a fifth of the time of DWNet-T
@@ -19,16 +19,18 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
-from .autocast import autocast_together
-from .cpu import CONVOLUTION, lifted, onednn_computes, prefers_products
+from .autocast import autocast_off
+from .cpu import CONVOLUTION, computed, onednn_computes, prefers_products
 from .flat_maps import sum_dtype
 from .tracing import is_recorded, is_transformed
 
 # Bytes of the hidden map that are made at once: they stay in the last cache of two cores.
 HIDDEN_BYTES = 5_000_000
 # Channels beyond which oneDNN's weight gradient of a 1x1 convolution in bfloat16 is slower than a product of
-# matrices: 4.5 to 2.2 ms for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC. In float32 it never is.
+# matrices: 4.5 to 2.2 ms for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC with
+# AVX-512. In float32 it never is there.
 WIDE = 1024
 # Channels beyond which a CPU with AVX2 alone shall not convolve: oneDNN takes 40 ms for 3072 to 768 at 8 x 7 x 7,
 # where it has no good blocks for the weight, and MKL 11.
@@ -44,16 +46,16 @@ def pointwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
         bias: (C_out,) or None.
 
     Returns:
-        Tensor (B, C_out, H, W), in channels_last memory.
+        Tensor (B, C_out, H, W), in channels_last memory if x is.
     """
     if x.device.type != 'cpu':
         return _product(x, weight, bias)
-    if is_recorded():
-        return _convolution(x, weight, bias)
-    return lifted(_linear_on_cpu, *autocast_together('cpu', x, weight, bias))
+    return computed(_linear_on_cpu, x, weight, bias)
 
 
 def _linear_on_cpu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if is_recorded():  # the compiler chooses by itself
+        return _convolution(x, weight, bias)
     trains = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     multiplies = prefers_products() and (trains or weight.shape[1] > DEEP)
     return (_product if multiplies else _convolution)(x, weight, bias)
@@ -81,7 +83,7 @@ def linear_of_few_rows(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         Tensor (rows, C_out).
     """
-    return lifted(_few_rows, *autocast_together(x.device.type, x, weight, bias))
+    return computed(_few_rows, x, weight, bias)
 
 
 def _few_rows(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -103,7 +105,7 @@ def pointwise_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bi
     """
     if is_recorded() or is_transformed():
         return pointwise_linear(F.gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
-    return lifted(_mlp, *autocast_together(x.device.type, x, weight1, bias1, weight2, bias2))
+    return computed(_mlp, x, weight1, bias1, weight2, bias2)
 
 
 def _mlp(*arguments: Tensor) -> Tensor:
@@ -119,10 +121,10 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a layer may be computed from its weights without being called.
 
     Not one that something has been put in the place of, an adapter or a parametrization, nor one with hooks, as
-    pruning, feature extraction and counting have.
+    pruning, feature extraction and counting have, its own or those of all modules.
     """
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return type(module) is kind and not any(len(hook) for hook in hooks)
+    return type(module) is kind and not any(len(hook) for hook in hooks) and not _has_any_global_hook()
 
 
 class _Mlp(torch.autograd.Function):
@@ -141,6 +143,11 @@ class _Mlp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
+        with autocast_off(grad.device.type):  # where the forward pass was outside such a region and this is inside
+            return _Mlp._backward(ctx, grad)
+
+    @staticmethod
+    def _backward(ctx, grad):
         x, weight1, bias1, hidden, weight2 = ctx.saved_tensors
         if torch.is_grad_enabled():  # second derivatives: the hidden map is a function of the arguments
             hidden = pointwise_linear(x, weight1, bias1)
@@ -153,7 +160,7 @@ def _mlp_in_pieces(
     x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, kept: Tensor | None = None
 ) -> Tensor:
     """The MLP; `kept`, if any, is a channels_last map that gets the hidden map before the GELU."""
-    fused = kept is None and CONVOLUTION is not None and onednn_computes(x.dtype)
+    fused = kept is None and _onednn_activates(x, weight1, bias1)
     out = x.new_empty(x.shape[0], *x.shape[2:], len(weight2)).permute(0, 3, 1, 2)
     parts = [_pieces(tensor, x, weight1) for tensor in (x, out, *[kept] * (kept is not None))]
     for part, into, *keep in zip(*parts, strict=True):
@@ -246,3 +253,9 @@ def _pieces(tensor: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
     # the positions of all images as the rows of one image: (1, C, B*H*W, 1)
     rows = tensor.permute(0, 2, 3, 1).reshape(1, positions, 1, tensor.shape[1]).permute(0, 3, 1, 2)
     return rows.split(-(-positions // pieces), 2)
+
+
+def _onednn_activates(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether oneDNN shall apply the GELU of a 1x1 convolution itself; in float16 that was not measured."""
+    one_dtype = x.dtype == weight.dtype == bias.dtype != torch.float16
+    return CONVOLUTION is not None and one_dtype and onednn_computes(x.dtype)

@@ -80,14 +80,23 @@ class TestConfig:
         with pytest.raises(UserError, match='no float16 autocast on a CPU'):
             check_amp_dtype('float16', 'cpu')
 
-    @pytest.mark.parametrize('computes', [True, False])
-    def test_a_cpu_that_would_be_slower_with_it_is_named(self, computes, monkeypatch):
-        lines = []
-        monkeypatch.setattr(amp, 'print_log', lambda line, *args: lines.append(line))
+    @pytest.mark.parametrize(
+        ('device', 'computes', 'lines'), [('cpu', False, 1), ('cpu', True, 0), ('cuda', False, 0)]
+    )
+    def test_a_cpu_that_would_be_slower_with_it_is_named(self, device, computes, lines, monkeypatch):
+        said = []
+        monkeypatch.setattr(amp, 'print_log', lambda line, *args: said.append(line))
         monkeypatch.setattr(amp, 'onednn_computes', lambda dtype: computes)
-        wrapper_of()
-        start = 'this CPU has no bfloat16, and mixed precision is slower on it than float32: '
-        assert [line.startswith(start) for line in lines] == [True] * (not computes)
+        amp.warn_of_emulation(torch.bfloat16, device)
+        assert len(said) == lines
+        assert all(line.startswith('torch has no fast bfloat16 on this CPU: ') for line in said)
+
+    def test_training_and_testing_ask_for_that_line(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(amp, 'warn_of_emulation', lambda *args: asked.append(args))
+        wrapper = wrapper_of()
+        amp.autocast_test_step(nn.Identity(), torch.bfloat16, 'cpu')
+        assert asked == [(torch.bfloat16, wrapper.device), (torch.bfloat16, 'cpu')]
 
 
 class TestTraining:

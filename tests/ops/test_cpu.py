@@ -38,6 +38,15 @@ def without_half_precision(monkeypatch):
         monkeypatch.setattr(module, 'onednn_computes', lambda dtype: dtype == torch.float32)
 
 
+def test_a_torch_without_onednn(monkeypatch):
+    """As on a Mac: torch asks nothing of a library that it was built without."""
+    monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
+    monkeypatch.delattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported')
+    assert not any(map(cpu.onednn_computes, (torch.float32, torch.bfloat16, torch.float16)))
+    assert_right('mlp', torch.bfloat16)
+    assert_right('generated', torch.bfloat16)
+
+
 @pytest.fixture(params=['AVX2', 'AVX512'])
 def instructions(request, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: request.param)
@@ -104,42 +113,106 @@ def test_the_way_to_a_result_is_not_seen_in_it(name, instructions):
 
 @pytest.mark.parametrize('dtype', HALVES)
 @pytest.mark.parametrize('name', OPS)
-def test_half_precision_that_the_cpu_lacks_is_rounded_once(name, dtype, instructions, without_half_precision):
+def test_half_precision_that_the_cpu_lacks_is_right(name, dtype, instructions, without_half_precision):
     assert_right(name, dtype)
 
 
 def costly_events(profiler, path):
-    """Name, types and shapes of the arguments of what costs something, but of what works on the images."""
+    """Name, types and shapes of the arguments of the operations that cost something."""
     profiler.export_chrome_trace(str(path))
     for event in json.loads(path.read_text())['traceEvents']:
         arguments = event.get('args', {})
         costs = event['name'].startswith(('aten::', 'mkldnn::')) and any(p in event['name'] for p in PRODUCTS)
         if costs and 'Input type' in arguments:
-            shapes = arguments['Input Dims']
-            if not any(len(shape) == 4 and shape[1] == 3 for shape in shapes):
-                yield event['name'], arguments['Input type'], shapes
+            yield event['name'], arguments['Input type'], arguments['Input Dims']
 
 
+@pytest.mark.parametrize('dtype', HALVES)
 @pytest.mark.parametrize('mixer', MIXERS)
-def test_half_precision_that_the_cpu_lacks_is_not_emulated(mixer, without_half_precision, tmp_path):
-    """In inference and in training everything that costs something is in float32, but the patch embedding."""
+def test_half_precision_that_the_cpu_lacks_is_not_emulated(mixer, dtype, without_half_precision, tmp_path):
+    """In inference and in training everything that costs something is in float32."""
     net = DWNet('nano', mixer).train()
     images = torch.randn(2, 3, 61, 45)
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast('cpu', dtype):
             (out,) = net(images)
             with torch.no_grad():
                 net(images)
         out.sum().backward()
     events = list(costly_events(profiler, tmp_path / 'trace.json'))
     assert len(events) > 50
+    assert [event for event in events if {'c10::BFloat16', 'c10::Half'} & set(event[1])] == []
+
+
+def test_nor_is_it_in_compiled_code(without_half_precision, tmp_path):
+    x, *layers = (torch.randn(shape) for shape in OPS['mlp'][2])
+    kernels, bias = torch.randn(6, 1, 3, 3), torch.randn(6)
+
+    @torch.compile(fullgraph=True, backend='aot_eager')
+    def net(x):
+        return pointwise_mlp(depthwise_conv2d(x, kernels, bias), *layers)
+
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        net(x)
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+            assert net(x).dtype == torch.bfloat16
+    events = [event for event in costly_events(profiler, tmp_path / 'trace.json') if 'gelu' not in event[0]]
+    assert len(events) > 2
     assert [event for event in events if 'c10::BFloat16' in event[1]] == []
 
 
+@pytest.mark.parametrize('name', ['linear', 'mlp', 'few rows'])
+def test_under_autocast_no_weight_is_copied_for_the_backward_pass(name, without_half_precision):
+    op, _, shapes = OPS[name]
+    x, *weights = (torch.randn(shape).requires_grad_() for shape in shapes)
+    kept = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t)
+    with hooks, torch.autocast('cpu', torch.bfloat16):
+        op(x, *weights)
+    own = {weight.data_ptr() for weight in weights}
+    matrices = [tensor for tensor in kept if tensor.numel() in {weight.numel() for weight in weights[::2]}]
+    assert matrices and {tensor.data_ptr() for tensor in matrices} <= own
+
+
+def test_a_backward_pass_inside_the_region_is_in_float32(instructions, without_half_precision, tmp_path):
+    x, *layers = (torch.randn(shape).requires_grad_() for shape in OPS['mlp'][2])
+    with torch.autocast('cpu', torch.bfloat16):
+        out = pointwise_mlp(x, *layers).float()
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+            out.sum().backward()
+    events = list(costly_events(profiler, tmp_path / 'trace.json'))
+    assert len(events) > 3
+    assert [event for event in events if 'c10::BFloat16' in event[1]] == []
+
+
+@pytest.mark.parametrize('op', [pointwise_linear, linear_of_few_rows, pointwise_mlp])
+def test_arguments_of_different_dtypes_are_refused_on_every_cpu(op, without_half_precision):
+    shapes = next(shapes for function, _, shapes in OPS.values() if function is op)
+    x, *weights = (torch.randn(shape) for shape in shapes)
+    for first, others in ((torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)):
+        with pytest.raises(RuntimeError, match='same dtype|type .* should be the same'):
+            op(x.to(first), *(weight.to(others) for weight in weights))
+
+
+def test_derivatives_of_what_is_not_trained(without_half_precision):
+    """torch.func, and a second derivative, of a static convolution in a half precision that the CPU lacks."""
+    x, kernels = (torch.randn(shape, dtype=torch.bfloat16) for shape in ((2, 6, 5, 7), (6, 1, 3, 3)))
+    grad = torch.func.grad(lambda x: depthwise_conv2d(x, kernels).float().square().sum())(x)
+    leaf = x.clone().requires_grad_()
+    out = depthwise_conv2d(leaf, kernels).float().square().sum()
+    (first,) = torch.autograd.grad(out, leaf, create_graph=True)
+    assert torch.equal(grad, first)
+    assert torch.autograd.grad(first.float().square().sum(), leaf)[0].abs().max() > 0
+
+
 @pytest.mark.parametrize('mixer', MIXERS)
-def test_with_avx2_alone_no_gradient_is_a_convolution_of_onednn(mixer, instructions, tmp_path):
+def test_with_avx2_alone_no_gradient_of_a_1x1_is_a_convolution(mixer, instructions, tmp_path):
     net = DWNet('nano', mixer).train()
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         net(torch.randn(2, 3, 61, 45))[0].sum().backward()
-    names = [name for name, *_ in costly_events(profiler, tmp_path / 'trace.json')]
-    assert ('aten::convolution_backward' not in names) == cpu.prefers_products()
+    gradients = [
+        shapes
+        for name, _, shapes in costly_events(profiler, tmp_path / 'trace.json')
+        if name == 'aten::convolution_backward' and shapes[2][2:] == [1, 1]
+    ]
+    assert (not gradients) == cpu.prefers_products()
