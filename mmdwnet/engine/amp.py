@@ -84,8 +84,8 @@ def warn_of_emulation(dtype: torch.dtype, device: str) -> None:
     if device == 'cpu' and not onednn_computes(dtype):
         name = str(dtype).removeprefix('torch.')
         print_log(
-            f'torch has no fast {name} on this CPU: mixed precision takes longer than float32 and more memory, '
-            'other networks than DWNet ten times as long; leave it out, in the config or on the command line',
+            f'torch has no fast {name} on this CPU: mixed precision takes longer than float32, networks that are '
+            'no DWNet ten times as long; leave it out, in the config or on the command line',
             'current',
             logging.WARNING,
         )

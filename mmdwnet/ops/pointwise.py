@@ -32,8 +32,8 @@ HIDDEN_BYTES = 5_000_000
 # matrices: 4.5 to 2.2 ms for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC with
 # AVX-512. In float32 it never is there.
 WIDE = 1024
-# Channels beyond which a CPU with AVX2 alone shall not convolve: oneDNN takes 40 ms for 3072 to 768 at 8 x 7 x 7,
-# where it has no good blocks for the weight, and MKL 11.
+# Channels beyond which a CPU with AVX2 alone shall not convolve: on two cores oneDNN takes 51 ms for a piece of
+# 392 positions from 3072 to 768, and MKL 14.
 DEEP = 2048
 
 
