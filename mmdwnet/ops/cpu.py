@@ -52,7 +52,7 @@ def _is_slow(dtype: torch.dtype) -> bool:
 def is_emulated(x: Tensor) -> bool:
     """Whether a tensor is in a half precision that oneDNN does not compute in on its CPU.
 
-    torch has loops of its own for it then, which take ten times as long as float32, some a hundred times. A
+    torch has loops of its own for it then, which take ten times as long as float32, some seventy times. A
     program that is exported is for another machine: there nothing is.
     """
     return x.device.type == 'cpu' and not is_exported() and _is_slow(x.dtype)
