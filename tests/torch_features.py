@@ -28,6 +28,7 @@ needs_opcheck = _needs('torch.library.opcheck', hasattr(torch.library, 'opcheck'
 needs_compiled_function = _needs(  # the two came together
     'torch.compile of an autograd.Function with setup_context', hasattr(torch.compiler, 'is_compiling')
 )
+needs_compiled_autocast = _needs('torch.compile inside an autocast region', hasattr(torch, 'get_autocast_dtype'))
 needs_onnx_exporter = _needs(
     'exporter to ONNX for free image sizes', tuple(map(int, torch.__version__.split('.')[:2])) >= NEEDED_TORCH
 )

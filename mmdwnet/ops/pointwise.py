@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as all_modules
 
 from .autocast import autocast_off
 from .cpu import CONVOLUTION, computed, onednn_computes, prefers_products
@@ -123,8 +123,14 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     Not one that something has been put in the place of, an adapter or a parametrization, nor one with hooks, as
     pruning, feature extraction and counting have, its own or those of all modules.
     """
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return type(module) is kind and not any(len(hook) for hook in hooks) and not _has_any_global_hook()
+    own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    of_all = (
+        all_modules._global_forward_hooks,
+        all_modules._global_forward_pre_hooks,
+        all_modules._global_backward_hooks,
+        all_modules._global_backward_pre_hooks,
+    )
+    return type(module) is kind and not any(len(hooks) for hooks in (*own, *of_all))
 
 
 class _Mlp(torch.autograd.Function):

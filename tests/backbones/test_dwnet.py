@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdwnet import DWNet
 from mmdwnet.backbones.archs import PYRAMID_ARCHS
+from mmdwnet.mixers import DepthwiseConv
 
 MIXERS = ['DepthwiseConv', 'DynamicDepthwiseConv', 'InhomogeneousDynamicDepthwiseConv']
 ALL = [(arch, mixer) for arch in ('nano', 'tiny', 'base') for mixer in MIXERS]
@@ -327,6 +328,16 @@ class TestLoading:
             load_state_dict(downstream(), state, strict=False)
 
 
+@pytest.mark.parametrize('options', [dict(groups=2), dict(padding=1, kernel_size=3), dict(stride=2)])
+def test_another_convolution_in_the_place_of_a_1x1_is_what_it_is(options):
+    mixer = DepthwiseConv(8, 3).eval()
+    mixer.proj_out = nn.Conv2d(8, 8, **{'kernel_size': 1, **options})
+    x = torch.randn(2, 8, 5, 7)
+    with torch.no_grad():
+        mixed = torch.relu(mixer.bn_mid(mixer.mix(*mixer.prepare(x))))
+        torch.testing.assert_close(mixer(x), mixer.bn_out(mixer.proj_out(mixed)))
+
+
 @pytest.mark.parametrize('mixer', ['DepthwiseConv', 'DynamicDepthwiseConv', 'InhomogeneousDynamicDepthwiseConv'])
 def test_layers_that_something_is_hung_on_are_called(mixer):
     """Hooks run, and what takes a layer's place computes, though the fast path reads the weights alone."""
@@ -341,6 +352,10 @@ def test_layers_that_something_is_hung_on_are_called(mixer):
         for handle in handles:
             handle.remove()
         assert seen == set(layers)
+        seen_of_all = set()
+        with nn.modules.module.register_module_forward_hook(lambda m, *_: seen_of_all.add(m)):
+            torch.testing.assert_close(net(image)[0], expected, rtol=1e-4, atol=1e-5)
+        assert seen_of_all >= set(layers.values())
 
         class Doubled(nn.Module):
             def __init__(self, layer):
@@ -350,7 +365,11 @@ def test_layers_that_something_is_hung_on_are_called(mixer):
             def forward(self, x):
                 return 2 * self.layer(x)
 
-        for name in ('stages.0.blocks.0.mlp.fc2', 'stages.1.downsample.reduction'):
+        for name in (
+            'stages.0.blocks.0.mlp.fc2',
+            'stages.1.downsample.reduction',
+            'stages.0.blocks.0.mixer.proj_in',
+        ):
             parent, _, child = name.rpartition('.')
             layer = layers[name]
             setattr(net.get_submodule(parent), child, Doubled(layer))

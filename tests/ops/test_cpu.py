@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
-from torch_features import needs_cpu_float16_autocast
+from torch_features import needs_compiled_autocast, needs_cpu_float16_autocast
 
 from mmdwnet import DWNet
 from mmdwnet.ops import (
@@ -144,6 +144,7 @@ def test_half_precision_that_the_cpu_lacks_is_not_emulated(mixer, dtype, without
     assert [event for event in events if {'c10::BFloat16', 'c10::Half'} & set(event[1])] == []
 
 
+@needs_compiled_autocast
 def test_nor_is_it_in_compiled_code(without_half_precision, tmp_path):
     x, *layers = (torch.randn(shape) for shape in OPS['mlp'][2])
     kernels, bias = torch.randn(6, 1, 3, 3), torch.randn(6)
