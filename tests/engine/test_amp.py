@@ -95,7 +95,9 @@ class TestConfig:
         asked = []
         monkeypatch.setattr(amp, 'warn_of_emulation', lambda *args: asked.append(args))
         wrapper = wrapper_of()
-        amp.autocast_test_step(nn.Identity(), torch.bfloat16, 'cpu')
+        model = nn.Identity()
+        model.test_step = list
+        amp.autocast_test_step(model, torch.bfloat16, 'cpu')
         assert asked == [(torch.bfloat16, wrapper.device), (torch.bfloat16, 'cpu')]
 
 
