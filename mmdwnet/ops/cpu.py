@@ -44,18 +44,14 @@ def prefers_products() -> bool:
     return torch.backends.cpu.get_cpu_capability() == 'AVX2'
 
 
-@torch.compiler.assume_constant_result
-def _is_slow(dtype: torch.dtype) -> bool:
-    return dtype in _QUESTIONS and not onednn_computes(dtype)
-
-
-def is_emulated(x: Tensor) -> bool:
-    """Whether a tensor is in a half precision that oneDNN does not compute in on its CPU.
+def is_emulated(device_type: str, dtype: torch.dtype) -> bool:
+    """Whether a dtype is a half precision that oneDNN does not compute in on this CPU.
 
     torch has loops of its own for it then, which take ten times as long as float32, some seventy times. A
     program that is exported is for another machine: there nothing is.
     """
-    return x.device.type == 'cpu' and not is_exported() and _is_slow(x.dtype)
+    half = dtype in (torch.bfloat16, torch.float16)
+    return half and device_type == 'cpu' and not is_exported() and not onednn_computes(dtype)
 
 
 def lifted(compute: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
@@ -64,7 +60,8 @@ def lifted(compute: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
     Sums are in float32 either way, and the result is rounded to that dtype.
     """
     dtype = tensors[0].dtype
-    if not is_emulated(tensors[0]) or any(tensor is not None and tensor.dtype != dtype for tensor in tensors):
+    one_dtype = all(tensor is None or tensor.dtype == dtype for tensor in tensors)
+    if not (one_dtype and is_emulated(tensors[0].device.type, dtype)):
         return compute(*tensors)
     return _in_float32(compute, tensors).to(dtype)
 
@@ -77,7 +74,7 @@ def computed(compute: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
     device_type = tensors[0].device.type
     dtype = autocast_dtype(device_type)
     wide = any(tensor is not None and tensor.dtype == torch.float64 for tensor in tensors)
-    if device_type == 'cpu' and dtype is not None and not wide and _is_slow(dtype) and not is_exported():
+    if not wide and dtype is not None and is_emulated(device_type, dtype):
         return _in_float32(compute, tensors).to(dtype)
     return lifted(compute, *autocast_together(device_type, *tensors))
 

@@ -15,7 +15,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .cpu import LINEAR, onednn_computes
+from .cpu import LINEAR, is_emulated, onednn_computes
 
 # Elements of the kernels that a tile holds, 12 MB in float32: the last cache of two cores of a server.
 TILE_ELEMENTS = 3_000_000
@@ -32,7 +32,7 @@ def sum_dtype(x: Tensor) -> torch.dtype:
 
 def generator_dtype(x: Tensor) -> torch.dtype:
     """What kernels are generated in: bfloat16 where its products are fast; float16 often has none."""
-    has_product = x.dtype == torch.bfloat16 and (x.device.type != 'cpu' or onednn_computes(x.dtype))
+    has_product = x.dtype == torch.bfloat16 and not is_emulated(x.device.type, x.dtype)
     return x.dtype if has_product else sum_dtype(x)
 
 

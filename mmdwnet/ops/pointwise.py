@@ -29,8 +29,8 @@ from .tracing import is_recorded, is_transformed
 # Bytes of the hidden map that are made at once: they stay in the last cache of two cores.
 HIDDEN_BYTES = 5_000_000
 # Channels beyond which oneDNN's weight gradient of a 1x1 convolution in bfloat16 is slower than a product of
-# matrices: 4.5 to 2.2 ms for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC with
-# AVX-512. In float32 it never is there.
+# matrices: 4.5 to 2.2 ms for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC with AVX-512. In float32
+# it never is there.
 WIDE = 1024
 # Channels beyond which a CPU with AVX2 alone shall not convolve: on two cores oneDNN takes 51 ms for a piece of
 # 392 positions from 3072 to 768, and MKL 14.

@@ -73,7 +73,7 @@ def laid_out(result: Tensor, like: Tensor) -> Tensor:
 
 def _kernel_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
     """Gradient (C, 1, K, K) of the depth-wise kernel of one image: x and grad are (C, H, W)."""
-    if is_emulated(x):
+    if is_emulated(x.device.type, x.dtype):
         grad, x = grad.float(), x.float()
     channels, height, _ = x.shape
     margin = kernel_size // 2

@@ -28,12 +28,6 @@ def inputs(dtype=torch.float32, size=(2, 6, 5, 7)):
     return [x.contiguous(memory_format=torch.channels_last), *layers]
 
 
-@pytest.fixture(params=['AVX2', 'AVX512'])
-def instructions(request, monkeypatch):
-    """Of the CPU, as far as the package asks: they decide between convolutions and products."""
-    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: request.param)
-
-
 def assert_close(out, expected):
     tolerance = TOLERANCES[out.dtype] * expected.abs().max().item()
     torch.testing.assert_close(out.double(), expected.double(), rtol=0, atol=tolerance)
