@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ..mixers.building import build_mixer
 from ..mixers.norm import build_norm
-from ..ops.tracing import is_recorded
+from ..mixers.side_by_side import one_by_one, side_by_side
+from ..ops.tracing import is_exported, is_recorded
 from ..registry import MODELS
 from .archs import pyramid_arch
 from .deploy import check_same_form, fold_block
@@ -180,9 +181,20 @@ class DWNet(BaseModule):
         """Run one stage on the map of the one before it, or on the embedded patches; no output norm is applied."""
         stage = self.stages[index]
         x = stage.downsample(x)
+        if self._runs_side_by_side(stage.blocks, x):
+            size = tuple(x.shape[2:])
+            x = side_by_side(x)
+            for block in stage.blocks:
+                x = block(x, size)
+            return one_by_one(x, size)
         for block in stage.blocks:
             x = self._run_block(block, x)
         return x
+
+    def _runs_side_by_side(self, blocks: nn.ModuleList, x: Tensor) -> bool:
+        if not self.deploy or x.device.type != 'cpu' or is_exported() or x.shape[0] < 2:
+            return False
+        return all(type(block) is Block and block.runs_side_by_side() for block in blocks)
 
     def _run_block(self, block: Block, x: Tensor) -> Tensor:
         if not (self.with_cp and torch.is_grad_enabled()):

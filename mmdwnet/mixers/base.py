@@ -107,7 +107,7 @@ def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
     product may not, which is torch's default, and stays, but for maps of a single position, which cost a launch
     either way.
     """
-    if not (is_plain(conv, nn.Conv2d) and _is_pointwise(conv)):
+    if not is_pointwise(conv):
         return convolution(conv, x)
     on_cpu = x.device.type == 'cpu'
     half = autocast_enabled(x.device.type) or x.dtype in (torch.float16, torch.bfloat16)
@@ -115,8 +115,10 @@ def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
     return pointwise_linear(x, conv.weight.flatten(1), conv.bias) if multiplies else conv(x)
 
 
-def _is_pointwise(conv: nn.Conv2d) -> bool:
-    """Whether it is one that a product of matrices can stand for; not what was put in the place of one."""
+def is_pointwise(conv: nn.Module) -> bool:
+    """Whether it is a 1x1 convolution that a product of matrices can stand for; not what was put in its place."""
+    if not is_plain(conv, nn.Conv2d):
+        return False
     return conv.kernel_size == conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
 
 

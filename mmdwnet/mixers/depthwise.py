@@ -30,8 +30,9 @@ from ..ops import (
     linear_of_few_rows,
 )
 from ..registry import MODELS
-from .base import TokenMixer, pointwise
+from .base import TokenMixer, is_pointwise, pointwise
 from .norm import build_norm
+from .side_by_side import as_one_image, as_positions, one_by_one
 
 
 class _DepthwiseMixer(TokenMixer):
@@ -121,6 +122,23 @@ class DynamicDepthwiseConv(_DepthwiseMixer):
         aggregate = _DynamicAggregation(channels, kernel_size, reduction, norm_cfg, impl)
         super().__init__(channels, aggregate, kernel_size, norm_cfg, init_cfg)
 
+    def runs_side_by_side(self) -> bool:
+        """Whether `forward_side_by_side` gives what `forward` does: no subclass, no impl by name, no norm."""
+        norms = (self.bn_in, self.bn_mid, self.bn_out)
+        own = type(self) is DynamicDepthwiseConv and self.aggregate.impl == 'auto'
+        folded = own and all(type(norm) is nn.Identity for norm in norms)
+        return folded and is_pointwise(self.proj_in) and is_pointwise(self.proj_out)
+
+    def forward_side_by_side(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Mix the map that `side_by_side` makes of a batch of maps.
+
+        Args:
+            x: (1, C, H * W * B, 1).
+            size: (H, W).
+        """
+        values, _ = self.prepare(x)
+        return self.project(self.aggregate.forward_side_by_side(values, size))
+
 
 @MODELS.register_module()
 class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
@@ -183,15 +201,26 @@ class _DynamicAggregation(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        kernels = self._kernels(source).to(x.dtype)
+        return dynamic_depthwise_conv2d(x, kernels, self.bias.to(x.dtype), self.impl)
+
+    def forward_side_by_side(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """As `forward` on the map that `side_by_side` makes of x, which is the source too."""
+        kernels = self._kernels(one_by_one(x, size)).to(x.dtype)  # (B, C, K, K)
+        image = as_one_image(x, size)  # (1, B*C, H, W)
+        bias = self.bias.to(x.dtype).repeat(len(kernels))
+        mixed = depthwise_conv2d(image, kernels.flatten(0, 1).unsqueeze(1), bias)
+        return as_positions(mixed, x.shape[1])
+
+    def _kernels(self, source: Tensor) -> Tensor:
         self._check_batch(source)
         # An error here is one in every position of the image, and float32 costs nothing on one position an image.
-        with autocast_off(x.device.type):
+        with autocast_off(source.device.type):
             pooled = source.mean((2, 3), keepdim=True, dtype=self.reduce.weight.dtype)  # (B, C, 1, 1)
             hidden = F.relu(self.bn(pointwise(self.reduce, pooled)), inplace=True)  # (B, C / r, 1, 1)
         kernels = self._expand(hidden.flatten(1))  # (B, C*K*K)
         sides = (self.kernel_size, self.kernel_size)
-        kernels = kernels.unflatten(1, (x.shape[1], *sides))  # (B, C, K, K): channel-major, then row and column
-        return dynamic_depthwise_conv2d(x, kernels.to(x.dtype), self.bias.to(x.dtype), self.impl)
+        return kernels.unflatten(1, (source.shape[1], *sides))  # (B, C, K, K): channel-major, then row and column
 
     def _expand(self, hidden: Tensor) -> Tensor:
         if not is_plain(self.expand, nn.Conv2d):  # an adapter in its place, or a hook: it wants to be called

@@ -7,6 +7,7 @@ import torch
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_features import needs_export
 
 from mmdwnet import DWNet
@@ -143,6 +144,94 @@ def test_a_large_batch_is_worked_through_in_parts(mixer, monkeypatch):
     assert sizes == [3, 3, 1]
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts depth-wise convolutions of one image, static ones and dynamic ones, by (images, channels)."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        grouped = func is torch.ops.aten.convolution.default and args[8] > 1
+        if grouped or func is torch.ops.mmdwnet.dynamic_depthwise_conv2d.default:
+            self.seen.append(tuple(args[0].shape[:2]))
+        return func(*args, **(kwargs or {}))
+
+
+def watched(net, x):
+    with torch.no_grad(), Convolutions() as convolutions:
+        return net(x), convolutions.seen
+
+
+def test_dynamic_kernels_of_a_batch_are_one_convolution():
+    """Of a block of a deployed net: all images are channels of one. Outputs are those of every image by itself."""
+    net = trained('DynamicDepthwiseConv', out_indices=(0, 1)).switch_to_deploy()
+    for size in ((61, 45), (32, 64), (7, 130)):
+        x = images(*size, batch=3)
+        outs, seen = watched(net, x)
+        assert seen == [(1, 3 * 16), (1, 3 * 32), (1, 3 * 32)]
+        for i, (out, *alone) in enumerate(zip(outs, *(watched(net, image[None])[0] for image in x), strict=True)):
+            assert out.is_contiguous() and out.shape[1] == 16 * 2**i
+            torch.testing.assert_close(out, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_images_side_by_side():
+    """Of the image, for saliency maps: a deployed net has no others."""
+    net = trained('DynamicDepthwiseConv').double().switch_to_deploy()
+    x = images(36, 44, batch=2).double().requires_grad_()
+    out = net(x)[0]
+    cotangent = torch.randn(out.shape, dtype=torch.double, generator=torch.Generator().manual_seed(2))
+    (together,) = torch.autograd.grad(out, x, cotangent)
+    for image, grad, part in zip(x, together, cotangent, strict=True):
+        (alone,) = torch.autograd.grad(net(image[None])[0], image, part[None])
+        torch.testing.assert_close(grad, alone, rtol=1e-10, atol=1e-12)
+
+
+def looked_into(net):
+    net.stages[1].blocks[0].mixer.proj_out.register_forward_hook(lambda module, args, out: None)
+
+
+def with_an_adapter(net):
+    net.stages[1].blocks[1].mixer.proj_in = nn.Conv2d(32, 32, 3, padding=1)
+
+
+def with_an_impl(net):
+    net.stages[1].blocks[0].mixer.aggregate.impl = 'tiled'
+
+
+@pytest.mark.parametrize('change', [looked_into, with_an_adapter, with_an_impl])
+def test_who_looks_into_a_stage_sees_images_one_by_one(change):
+    """And so does a layer that is not one of every position by itself."""
+    net = trained('DynamicDepthwiseConv').switch_to_deploy()
+    change(net)
+    shapes = []
+    hook = net.stages[1].blocks[1].register_forward_pre_hook(lambda module, args: shapes.append(args[0].shape))
+    x = images(40, 36, batch=3)
+    out, seen = watched(net, x)
+    hook.remove()
+    again, unwatched = watched(net, x)
+    assert seen == unwatched == [(1, 3 * 16), (3, 32), (3, 32)] and shapes == [(3, 32, 5, 5)]
+    torch.testing.assert_close(out, again)
+    torch.testing.assert_close(out[0], torch.cat([net(image[None])[0] for image in x]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(norm_cfg=dict(type='GN', num_groups=2)),  # its statistics are those of one image
+        dict(window_padding=True),
+        dict(mixer=['DynamicDepthwiseConv', 'DepthwiseConv']),
+    ],
+    ids=['GN', 'window_padding', 'two mixers'],
+)
+def test_images_are_one_by_one_where_side_by_side_is_something_else(kwargs):
+    net = trained(kwargs.pop('mixer', 'DynamicDepthwiseConv'), **kwargs).switch_to_deploy()
+    x = images(40, 36, batch=3)
+    out, seen = watched(net, x)
+    assert len(seen) == 3 and seen[1][0] == seen[2][0] == 3  # the first stage has one block, of one mixer
+    torch.testing.assert_close(out[0], torch.cat([net(image[None])[0] for image in x]), rtol=1e-5, atol=1e-5)
 
 
 def exported(net, x):
