@@ -1,36 +1,148 @@
-"""The multiply-adds of kernels per position as one loop that torch.compile writes and a C++ compiler builds.
+"""Kernels per position in a loop that torch.compile writes and a C++ compiler builds.
 
 `auto` takes it on a CPU when the network itself is compiled; by name it runs in eager mode too. Forward passes
-only: gradients are those of `tiled.py`. The first call of a process takes some 15 seconds, and so does the first
-of every other kernel size and dtype; the sizes of the maps do not matter. Beyond torch's limit of such variants in
-a process (8 by default) it runs the same loop uncompiled, and torch says so.
+only: gradients are those of `tiled.py`. The first call of a process takes some ten seconds, and so does the first
+of every other dtype and number of channels side by side, and the first where one of the sizes of a tile is 1 and
+was not; otherwise sizes do not matter. Beyond torch's limit of such variants in a process (8 by default) it runs
+the same loop uncompiled, and torch says so.
+
+Memory is in the order of the positions, and the kernels of a position in the order (K, K, G): the generator is a
+product that writes them so, from the rows of a channels_last map as they are; the loop then takes the same tap of
+neighbouring groups at once, and every value of a kernel that it loads serves several channels.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from math import prod
 
 import torch
 from torch import Tensor
 
 from . import tiled
-from .flat_maps import Weigh
+from .cpu import LINEAR, onednn_computes
+from .flat_maps import generator_dtype, sum_dtype
 
 depthwise_forward, depthwise_backward = tiled.depthwise_forward, tiled.depthwise_backward
 dynamic_forward, dynamic_backward = tiled.dynamic_forward, tiled.dynamic_backward
 inhomogeneous_backward, generated_backward = tiled.inhomogeneous_backward, tiled.generated_backward
 
+# Elements of the kernels that a tile holds, 5 MB in bfloat16: calling the loop costs as much as 500 positions.
+TILE_ELEMENTS = 2_500_000
+# Fewer groups than this leave most of a vector of 16 empty; a loop over torch's operations does not.
+FEW_GROUPS = 8
+
 
 def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:
     """As in `tiled.py`."""
-    return tiled.inhomogeneous_forward(x, weight, _weigh())
+    groups, kernel_size = weight.shape[1:3]
+    if groups < FEW_GROUPS:
+        return tiled.inhomogeneous_forward(x, weight)
+    positions = weight.permute(0, 4, 5, 2, 3, 1)  # (B, H, W, K, K, G)
+    maps = _Maps(x, groups, kernel_size)
+    zero = torch.zeros(kernel_size, kernel_size, groups, dtype=maps.dtype)
+    for images, rows in maps.tiles():
+        part = positions[images, rows]
+        kernels = maps.buffer('kernels', part.shape, weight.dtype).copy_(part)
+        maps.weigh(kernels, zero, images, rows)
+    return maps.out
 
 
 def generated_forward(
     x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor, groups: int, kernel_size: int
 ) -> Tensor:
     """As in `tiled.py`."""
-    return tiled.generated_forward(x, feature, weight, bias, groups, kernel_size, _weigh())
+    if groups < FEW_GROUPS:
+        return tiled.generated_forward(x, feature, weight, bias, groups, kernel_size)
+    taps = (kernel_size, kernel_size, groups)
+    maps = _Maps(x, groups, kernel_size)
+    dtype = generator_dtype(x)
+    generator = weight.unflatten(0, (groups, -1)).transpose(0, 1).flatten(0, 1).to(dtype)  # (K*K*G, R)
+    bias = bias.unflatten(0, (groups, -1)).t().contiguous().view(taps).to(maps.dtype)
+    features = feature.permute(0, 2, 3, 1).to(dtype)  # (B, H, W, R)
+    for images, rows in maps.tiles():
+        part = features[images, rows]
+        kernels = maps.product(part.reshape(-1, part.shape[-1]), generator)  # (positions, K*K*G)
+        maps.weigh(kernels.view(*part.shape[:3], *taps), bias, images, rows)
+    return maps.out
+
+
+class _Maps:
+    """A batch of maps and its result, a tile at a time: some images, or a strip of rows of one.
+
+    G groups of c channels; m of them are summed side by side.
+
+    Args:
+        x: a map, (B, C, H, W).
+        groups: G.
+        kernel_size: K.
+    """
+
+    def __init__(self, x: Tensor, groups: int, kernel_size: int):
+        self.kernel_size = kernel_size
+        self.dtype = sum_dtype(x)
+        self.x, self.out = x, torch.empty_like(x)
+        self.batch, _, self.height, self.width = x.shape
+        each = x.shape[1] // groups
+        side_by_side = next(m for m in (3, 4, 2, 1) if each % m == 0)
+        self._shape = (groups, each // side_by_side, side_by_side)
+        kernels_of_row = max(1, groups * kernel_size**2 * self.width)
+        rows = max(1, TILE_ELEMENTS // kernels_of_row)
+        strips = -(-self.height // rows)
+        self._rows = -(-self.height // max(strips, 1))  # of equal height
+        self._images = max(1, rows // max(self.height, 1))
+        self._padded: Tensor | None = None
+        self._buffers: dict[str, Tensor] = {}
+
+    def tiles(self) -> Iterator[tuple[slice, slice]]:
+        """The images and rows of every tile."""
+        if self.x.numel() == 0:
+            return
+        for first in range(0, self.batch, self._images):
+            images = slice(first, min(first + self._images, self.batch))
+            self._pad(images)
+            for top in range(0, self.height, self._rows):
+                yield images, slice(top, min(top + self._rows, self.height))
+
+    def _pad(self, images: slice) -> None:
+        """Take the images in with their margins: (n, H + K - 1, W + K - 1, c / m, m, G)."""
+        part = self._by_channel(self.x[images])
+        margin = self.kernel_size // 2
+        shape = len(part), self.height + 2 * margin, self.width + 2 * margin, *part.shape[3:]
+        if self._padded is None:
+            self._padded = torch.zeros(shape, dtype=self.dtype)  # the first part is the largest
+        self._padded = self._padded[: len(part)]
+        self._padded[:, margin : margin + self.height, margin : margin + self.width].copy_(part)
+
+    def _by_channel(self, maps: Tensor) -> Tensor:
+        """A view of (n, C, H, W), (n, H, W, c / m, m, G)."""
+        return maps.unflatten(1, self._shape).permute(0, 4, 5, 2, 3, 1)
+
+    def product(self, features: Tensor, generator: Tensor) -> Tensor:
+        """`features @ generator.t()`, (T, R) and (N, R) -> (T, N)."""
+        if generator.dtype == torch.float32 and LINEAR is not None and onednn_computes(torch.float32):
+            return LINEAR(features, generator, None, 'none', [], '')  # MKL is slower on CPUs of other makers
+        into = self.buffer('kernels', (len(features), len(generator)), generator.dtype)
+        return torch.mm(features, generator.t(), out=into)
+
+    def weigh(self, kernels: Tensor, bias: Tensor, images: slice, rows: slice) -> None:
+        """Write the sums of a tile, from its kernels, (n, rows, W, K, K, G), and what is added to all of them."""
+        padded, size = self._padded, self.kernel_size
+        image, row, column, *channels = padded.stride()
+        shape = *kernels.shape[:3], size, size, *padded.shape[3:]
+        strides = image, row, column, row, column, *channels
+        neighbours = padded.as_strided(shape, strides, rows.start * row)  # (n, rows, W, K, K, c / m, m, G)
+        sums = self.buffer('sums', (*kernels.shape[:3], *padded.shape[3:]), self.dtype)
+        _weigh()(kernels, bias, neighbours, sums)
+        self._by_channel(self.out[images])[:, rows].copy_(sums)
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor in memory that stays for all tiles; the first one is the largest."""
+        size = prod(shape)
+        if name not in self._buffers:
+            self._buffers[name] = torch.empty(size, dtype=dtype)
+        return self._buffers[name][:size].view(shape)
 
 
 def obstacle(device: str | torch.device) -> str | None:
@@ -54,27 +166,19 @@ def _missing_compiler() -> str | None:
 
 
 @functools.cache
-def _weigh() -> Weigh:
+def _weigh():
     return torch.compile(weigh, dynamic=True)
 
 
-def weigh(kernels: Tensor, flat: Tensor, start: int, row: int, kernel_size: int, out: Tensor) -> None:
-    """Weigh and sum K * K shifted neighbours.
+def weigh(kernels: Tensor, bias: Tensor, neighbours: Tensor, out: Tensor) -> None:
+    """Weigh and sum K * K neighbours.
 
     Args:
-        kernels: (n*G, K*K, T), in half precision if they were generated so.
-        flat: (n*G, c, L), the maps with their margins.
-        start: where in L the neighbours of the tile begin.
-        row: distance in memory of two rows.
-        kernel_size: K.
-        out: (n*G, c, T), written.
+        kernels: (n, rows, W, K, K, G), in half precision if they were generated so.
+        bias: (K, K, G), added to all of them.
+        neighbours: (n, rows, W, K, K, c / m, m, G), in the dtype of the sums.
+        out: (n, rows, W, c / m, m, G), written.
     """
-    length = kernels.shape[-1]
-    total = None
-    for i in range(kernel_size):
-        for j in range(kernel_size):
-            shift = start + i * row + j
-            kernel = kernels[:, i * kernel_size + j].unsqueeze(1).to(flat.dtype)  # (n*G, 1, T)
-            term = kernel * flat[..., shift : shift + length]
-            total = term if total is None else total + term
-    out.copy_(total)
+    kernels = (kernels.to(bias.dtype) + bias).unsqueeze(5)
+    for i in range(out.shape[4]):  # in one loop, which loads a kernel once
+        out[:, :, :, :, i].copy_((kernels * neighbours[:, :, :, :, :, :, i]).sum((3, 4)))

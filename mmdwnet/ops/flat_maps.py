@@ -9,7 +9,7 @@ A tile is some images, or a strip of rows of one, so small that its kernels stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import prod
 
 import torch
@@ -19,9 +19,6 @@ from .cpu import LINEAR, is_emulated, onednn_computes
 
 # Elements of the kernels that a tile holds, 12 MB in float32: the last cache of two cores of a server.
 TILE_ELEMENTS = 3_000_000
-
-# (kernels (n*G, K*K, T), flat maps (n*G, c, L), offset of the tile, distance of the rows, K, out (n*G, c, T))
-Weigh = Callable[[Tensor, Tensor, int, int, int, Tensor], None]
 
 
 def sum_dtype(x: Tensor) -> torch.dtype:
@@ -65,15 +62,13 @@ class Maps:
         x: a map, (B, C, H, W).
         groups: G.
         kernel_size: K.
-        weigh: does the K * K multiply-adds of a tile in the place of a loop over torch's operations; see `Weigh`.
     """
 
-    def __init__(self, x: Tensor, groups: int, kernel_size: int, weigh: Weigh | None = None):
+    def __init__(self, x: Tensor, groups: int, kernel_size: int):
         self.batch, self.channels, self.height, self.width = x.shape
         self.groups, self.kernel_size, self.margin = groups, kernel_size, kernel_size // 2
         self.row = self.width + self.margin
         self.dtype, self.device = sum_dtype(x), x.device
-        self.weigh = weigh
         kernels_of_row = groups * kernel_size**2 * self.row
         rows = max(1, min(self.height, TILE_ELEMENTS // max(kernels_of_row, 1)))
         strips = -(-self.height // max(rows, 1))
@@ -83,8 +78,6 @@ class Maps:
         # AVX2. In bfloat16 `matmul` is oneDNN's, and writes into a buffer.
         by_onednn = LINEAR is not None and onednn_computes(self.dtype)
         self._by_rows = by_onednn and x.device.type == 'cpu' and generator_dtype(x) == torch.float32
-        if weigh is not None and self._by_rows:
-            self.images_at_once = 1  # each a product of its own; a loop over torch's operations wants long tiles
         self._buffers: dict[str, Tensor] = {}
 
     def images(self) -> Iterator[range]:
@@ -168,7 +161,7 @@ class Maps:
         else:
             into = self._buffer('generated', *shape, dtype=generator.dtype)
             kernels = torch.matmul(generator, features.transpose(1, 2), out=into)
-        if kernels.dtype != self.dtype and self.weigh is None:
+        if kernels.dtype != self.dtype:
             kernels = self._buffer('kernels', *shape).copy_(kernels)
         return kernels.unflatten(1, (self.groups, self.kernel_size**2))
 
@@ -182,12 +175,6 @@ class Maps:
     def apply(self, kernels: Tensor, flat: Tensor, tile: Tile) -> Tensor:
         """Weigh and sum the neighbours: (n, G, K*K, T) and (n, G, c, L) -> (n, C, T)."""
         out = self._buffer('out', *flat.shape[:3], len(tile))
-        if self.weigh is not None:
-            start = tile.top * self.row
-            self.weigh(
-                kernels.flatten(0, 1), flat.flatten(0, 1), start, self.row, self.kernel_size, out.flatten(0, 1)
-            )
-            return out.flatten(1, 2)
         for k, shift in self._shifts(tile):
             kernel = kernels[:, :, k].unsqueeze(2)  # (n, G, 1, T)
             if k == 0:

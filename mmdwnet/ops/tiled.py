@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .cpu import is_emulated, lifted
-from .flat_maps import Maps, Weigh, generator_dtype, sum_dtype
+from .flat_maps import Maps, generator_dtype, sum_dtype
 
 # Rows of a map that serve as one kernel in the weight gradient: beyond that oneDNN becomes slower.
 STRIP_ROWS = 64
@@ -86,10 +86,10 @@ def _kernel_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
     return total
 
 
-def inhomogeneous_forward(x: Tensor, weight: Tensor, weigh: Weigh | None = None) -> Tensor:
+def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:
     """x (B, C, H, W), weight (B, G, K, K, H, W) of any strides -> (B, C, H, W), in the memory layout of x."""
     out = torch.empty_like(x)
-    maps = Maps(x, weight.shape[1], weight.shape[2], weigh)
+    maps = Maps(x, weight.shape[1], weight.shape[2])
     for tile in maps.tiles():
         kernels = maps.flat_kernels(weight, tile)  # (n, G, K*K, T)
         tile.store(out, maps.apply(kernels, maps.flat(x, tile), tile))
@@ -114,17 +114,11 @@ def inhomogeneous_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Ten
 
 
 def generated_forward(
-    x: Tensor,
-    feature: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    groups: int,
-    kernel_size: int,
-    weigh: Weigh | None = None,
+    x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor, groups: int, kernel_size: int
 ) -> Tensor:
     """As `inhomogeneous_forward`, the kernels of a tile made from `feature` (B, R, H, W) and kept in the cache."""
     out = torch.empty_like(x)
-    maps = Maps(x, groups, kernel_size, weigh)
+    maps = Maps(x, groups, kernel_size)
     generator = _augmented(weight, bias)
     for tile in maps.tiles():
         kernels = maps.generate(generator, maps.features(feature, tile), tile)

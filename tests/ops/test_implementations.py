@@ -7,7 +7,7 @@ import torch
 from op_cases import OPS, assert_equal, function, results, tensors
 from torch_features import HALF_DTYPES
 
-from mmdwnet.ops import available_impls, depthwise, flat_maps, generated_depthwise_conv2d
+from mmdwnet.ops import available_impls, compiled, depthwise, flat_maps, generated_depthwise_conv2d
 from mmdwnet.ops.implementations import find
 
 # (B, C, G, H, W, K): odd and non-square, smaller than the kernel, empty, one group, one channel a group, every K
@@ -45,12 +45,35 @@ def test_tiled_equals_the_reference(op, shape, dtype):
 
 @pytest.mark.parametrize('op', ['inhomogeneous', 'generated'])
 def test_compiled_equals_the_reference(op):
+    """Several images a tile, and few groups; with groups that fill no vector."""
     if 'compiled' not in IMPLS:
         pytest.skip('no C++ compiler for torch.compile')
-    for shape in ((2, 6, 3, 5, 9, 7), (3, 8, 4, 2, 2, 7), (1, 12, 4, 40, 37, 7)):
+    for shape in ((3, 54, 9, 5, 8, 7), (2, 54, 9, 2, 2, 7), (2, 12, 4, 9, 7, 7)):
         arguments = tensors(op, shape)
         expected = results(call(op, shape, 'reference'), arguments)
         assert_equal(results(call(op, shape, 'compiled'), arguments), expected, TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize('tile', [1, 2000, 10_000])
+@pytest.mark.parametrize('op', ['inhomogeneous', 'generated'])
+def test_tiles_of_the_compiled_loop(op, tile, dtype, monkeypatch):
+    """One row, a strip with a rest, several images with a rest; 1, 2, 3, 4 and 6 channels a group; any layout.
+
+    The loop is not compiled here, which gives the same and takes no C++ compiler.
+    """
+    monkeypatch.setattr(compiled, '_weigh', lambda: compiled.weigh)
+    monkeypatch.setattr(compiled, 'TILE_ELEMENTS', tile)
+    for each, size, kernel_size in ((1, 7, 3), (2, 5, 1), (3, 4, 5), (4, 3, 7), (6, 6, 9)):
+        shape = (5, 8 * each, 8, size, size + 2, kernel_size)
+        exact = tensors(op, shape, torch.float64)
+        arguments = [tensor.to(dtype) for tensor in exact]
+        expected = function(op, 8, kernel_size)(*(tensor.double() for tensor in arguments), impl='reference')
+        for memory in (torch.contiguous_format, torch.channels_last):
+            x = arguments[0].contiguous(memory_format=memory)
+            out = getattr(compiled, f'{op}_forward')(x, *arguments[1:], *((8, kernel_size) * (op == 'generated')))
+            assert out.stride() == x.stride()
+            assert_equal([out], [expected], TOLERANCE[dtype] if dtype != torch.bfloat16 else 2**-7)
 
 
 @pytest.mark.parametrize('has_product', [True, False])
