@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..mixers.building import build_mixer
 from ..mixers.norm import build_norm
-from ..mixers.side_by_side import one_by_one, side_by_side
+from ..mixers.side_by_side import as_batch, side_by_side
 from ..ops.tracing import is_exported, is_recorded
 from ..registry import MODELS
 from .archs import pyramid_arch
@@ -182,17 +182,17 @@ class DWNet(BaseModule):
         stage = self.stages[index]
         x = stage.downsample(x)
         if self._runs_side_by_side(stage.blocks, x):
-            size = tuple(x.shape[2:])
             x = side_by_side(x)
             for block in stage.blocks:
-                x = block(x, size)
-            return one_by_one(x, size)
+                x = block(x, side_by_side=True)
+            return as_batch(x)
         for block in stage.blocks:
             x = self._run_block(block, x)
         return x
 
     def _runs_side_by_side(self, blocks: nn.ModuleList, x: Tensor) -> bool:
-        if not self.deploy or x.device.type != 'cpu' or is_exported() or x.shape[0] < 2:
+        keeps_little = self.with_cp and torch.is_grad_enabled()
+        if not self.deploy or keeps_little or x.device.type != 'cpu' or is_exported() or x.shape[0] < 2:
             return False
         return all(type(block) is Block and block.runs_side_by_side() for block in blocks)
 

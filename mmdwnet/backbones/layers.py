@@ -172,23 +172,30 @@ class Block(nn.Module):
         self.drop_path = DropPathAdd(drop_path_rate)
         self.window_padding = window_padding
 
-    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def forward(self, x: Tensor, side_by_side: bool = False) -> Tensor:
         """Run the block.
 
         Args:
-            x: a map, (B, C, H, W), or with `size` the map that `side_by_side` makes of it, (1, C, H * W * B, 1).
-            size: (H, W) of the former; the mixer has to be one that `runs_side_by_side`.
+            x: a map, (B, C, H, W).
+            side_by_side: x is what `side_by_side` makes of it, (H, C, W, B); see `runs_side_by_side`.
         """
-        x = self.drop_path(x, self._mix(x) if size is None else self.mixer.forward_side_by_side(x, size))
+        x = self.drop_path(x, self.mixer.forward_side_by_side(x) if side_by_side else self._mix(x))
         return self.drop_path(x, self.mlp(self.bn(x)))
 
     def runs_side_by_side(self) -> bool:
-        """Whether images side by side give the same, on a CPU faster: a deployed block that nobody looks into."""
-        mixes = isinstance(self.mixer, DynamicDepthwiseConv) and self.mixer.runs_side_by_side()
-        if not mixes or self.window_padding or type(self.bn) is not nn.Identity:
+        """Whether images side by side give the same, on a CPU faster: a deployed block as it was built.
+
+        Not where something stands in the place of a layer, or wants to see maps: a hook, a forward of its own.
+        """
+        if not (isinstance(self.mixer, DynamicDepthwiseConv) and self.mixer.runs_side_by_side()):
             return False
-        linears = is_plain(self.mlp.fc1, nn.Linear) and is_plain(self.mlp.fc2, nn.Linear)
-        return linears and all(is_plain(part, type(part)) for part in self.modules())
+        if self.window_padding or type(self.bn) is not nn.Identity or type(self.mlp) is not Mlp:
+            return False
+        if type(self.drop_path) is not DropPathAdd or self.drop_path.training:
+            return False
+        linears = type(self.mlp.fc1) is type(self.mlp.fc2) is nn.Linear
+        unseen = (is_plain(part, type(part)) and 'forward' not in vars(part) for part in self.modules())
+        return linears and all(unseen)
 
     def _mix(self, x: Tensor) -> Tensor:
         return on_padded(self.mixer, x, self.mixer.kernel_size) if self.window_padding else self.mixer(x)

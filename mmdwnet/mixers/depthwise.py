@@ -32,7 +32,7 @@ from ..ops import (
 from ..registry import MODELS
 from .base import TokenMixer, is_pointwise, pointwise
 from .norm import build_norm
-from .side_by_side import as_one_image, as_positions, one_by_one
+from .side_by_side import as_batch, as_one_image, as_side_by_side
 
 
 class _DepthwiseMixer(TokenMixer):
@@ -124,20 +124,20 @@ class DynamicDepthwiseConv(_DepthwiseMixer):
 
     def runs_side_by_side(self) -> bool:
         """Whether `forward_side_by_side` gives what `forward` does: no subclass, no impl by name, no norm."""
+        own = type(self) is DynamicDepthwiseConv and type(self.aggregate) is _DynamicAggregation
         norms = (self.bn_in, self.bn_mid, self.bn_out)
-        own = type(self) is DynamicDepthwiseConv and self.aggregate.impl == 'auto'
-        folded = own and all(type(norm) is nn.Identity for norm in norms)
-        return folded and is_pointwise(self.proj_in) and is_pointwise(self.proj_out)
+        if not own or self.aggregate.impl != 'auto' or any(type(norm) is not nn.Identity for norm in norms):
+            return False
+        return is_pointwise(self.proj_in) and is_pointwise(self.proj_out)
 
-    def forward_side_by_side(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward_side_by_side(self, x: Tensor) -> Tensor:
         """Mix the map that `side_by_side` makes of a batch of maps.
 
         Args:
-            x: (1, C, H * W * B, 1).
-            size: (H, W).
+            x: (H, C, W, B).
         """
         values, _ = self.prepare(x)
-        return self.project(self.aggregate.forward_side_by_side(values, size))
+        return self.project(self.aggregate.forward_side_by_side(values))
 
 
 @MODELS.register_module()
@@ -204,13 +204,14 @@ class _DynamicAggregation(nn.Module):
         kernels = self._kernels(source).to(x.dtype)
         return dynamic_depthwise_conv2d(x, kernels, self.bias.to(x.dtype), self.impl)
 
-    def forward_side_by_side(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward_side_by_side(self, x: Tensor) -> Tensor:
         """As `forward` on the map that `side_by_side` makes of x, which is the source too."""
-        kernels = self._kernels(one_by_one(x, size)).to(x.dtype)  # (B, C, K, K)
-        image = as_one_image(x, size)  # (1, B*C, H, W)
-        bias = self.bias.to(x.dtype).repeat(len(kernels))
-        mixed = depthwise_conv2d(image, kernels.flatten(0, 1).unsqueeze(1), bias)
-        return as_positions(mixed, x.shape[1])
+        kernels = self._kernels(as_batch(x)).to(x.dtype)  # (B, C, K, K)
+        image = as_one_image(x)  # (1, B*C, H, W)
+        bias = self.bias.to(x.dtype).repeat(kernels.shape[0])
+        # by name, for torch.compile would write torch's own convolution anew for every number of groups
+        mixed = depthwise_conv2d(image, kernels.flatten(0, 1).unsqueeze(1), bias, impl='tiled')
+        return as_side_by_side(mixed, x.shape[1])
 
     def _kernels(self, source: Tensor) -> Tensor:
         self._check_batch(source)

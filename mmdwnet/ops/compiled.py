@@ -2,9 +2,8 @@
 
 `auto` takes it on a CPU when the network itself is compiled; by name it runs in eager mode too. Forward passes
 only: gradients are those of `tiled.py`. The first call of a process takes some ten seconds, and so does the first
-of every other dtype and number of channels side by side, and the first where one of the sizes of a tile is 1 and
-was not; otherwise sizes do not matter. Beyond torch's limit of such variants in a process (8 by default) it runs
-the same loop uncompiled, and torch says so.
+of every other dtype and number of channels at once; of sizes it matters only which are 1 or equal. Beyond torch's
+limit of such variants in a process (8 by default) it runs the same loop uncompiled, and torch says so.
 
 Memory is in the order of the positions, and the kernels of a position in the order (K, K, G): the generator is a
 product that writes them so, from the rows of a channels_last map as they are; the loop then takes the same tap of
@@ -14,7 +13,7 @@ neighbouring groups at once, and every value of a kernel that it loads serves se
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 
 import torch
@@ -41,7 +40,7 @@ def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:
         return tiled.inhomogeneous_forward(x, weight)
     positions = weight.permute(0, 4, 5, 2, 3, 1)  # (B, H, W, K, K, G)
     maps = _Maps(x, groups, kernel_size)
-    zero = torch.zeros(kernel_size, kernel_size, groups, dtype=maps.dtype)
+    zero = torch.zeros(kernel_size, kernel_size, groups, dtype=maps.dtype, device=x.device)
     for images, rows in maps.tiles():
         part = positions[images, rows]
         kernels = maps.buffer('kernels', part.shape, weight.dtype).copy_(part)
@@ -63,7 +62,7 @@ def generated_forward(
     features = feature.permute(0, 2, 3, 1).to(dtype)  # (B, H, W, R)
     for images, rows in maps.tiles():
         part = features[images, rows]
-        kernels = maps.product(part.reshape(-1, part.shape[-1]), generator)  # (positions, K*K*G)
+        kernels = maps.product(part.flatten(0, 2), generator)  # (positions, K*K*G)
         maps.weigh(kernels.view(*part.shape[:3], *taps), bias, images, rows)
     return maps.out
 
@@ -71,7 +70,7 @@ def generated_forward(
 class _Maps:
     """A batch of maps and its result, a tile at a time: some images, or a strip of rows of one.
 
-    G groups of c channels; m of them are summed side by side.
+    G groups of c channels; m of them are summed at once.
 
     Args:
         x: a map, (B, C, H, W).
@@ -85,8 +84,8 @@ class _Maps:
         self.x, self.out = x, torch.empty_like(x)
         self.batch, _, self.height, self.width = x.shape
         each = x.shape[1] // groups
-        side_by_side = next(m for m in (3, 4, 2, 1) if each % m == 0)
-        self._shape = (groups, each // side_by_side, side_by_side)
+        at_once = next(m for m in (3, 4, 2, 1) if each % m == 0)
+        self._shape = (groups, each // at_once, at_once)
         kernels_of_row = max(1, groups * kernel_size**2 * self.width)
         rows = max(1, TILE_ELEMENTS // kernels_of_row)
         strips = -(-self.height // rows)
@@ -110,8 +109,8 @@ class _Maps:
         part = self._by_channel(self.x[images])
         margin = self.kernel_size // 2
         shape = len(part), self.height + 2 * margin, self.width + 2 * margin, *part.shape[3:]
-        if self._padded is None:
-            self._padded = torch.zeros(shape, dtype=self.dtype)  # the first part is the largest
+        if self._padded is None:  # the first part is the largest
+            self._padded = torch.zeros(shape, dtype=self.dtype, device=self.x.device)
         self._padded = self._padded[: len(part)]
         self._padded[:, margin : margin + self.height, margin : margin + self.width].copy_(part)
 
@@ -141,7 +140,7 @@ class _Maps:
         """A tensor in memory that stays for all tiles; the first one is the largest."""
         size = prod(shape)
         if name not in self._buffers:
-            self._buffers[name] = torch.empty(size, dtype=dtype)
+            self._buffers[name] = torch.empty(size, dtype=dtype, device=self.x.device)
         return self._buffers[name][:size].view(shape)
 
 
@@ -166,7 +165,7 @@ def _missing_compiler() -> str | None:
 
 
 @functools.cache
-def _weigh():
+def _weigh() -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
     return torch.compile(weigh, dynamic=True)
 
 

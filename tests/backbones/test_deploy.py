@@ -13,6 +13,8 @@ from torch_features import needs_export
 from mmdwnet import DWNet
 from mmdwnet.backbones import dwnet
 from mmdwnet.mixers import DepthwiseConv
+from mmdwnet.ops import available_impls
+from mmdwnet.ops.library import OPS
 from mmdwnet.registry import MODELS
 
 MIXERS = ['DepthwiseConv', 'DynamicDepthwiseConv', dict(type='InhomogeneousDynamicDepthwiseConv', groups=8)]
@@ -147,15 +149,14 @@ def test_a_large_batch_is_worked_through_in_parts(mixer, monkeypatch):
 
 
 class Convolutions(TorchDispatchMode):
-    """Counts depth-wise convolutions of one image, static ones and dynamic ones, by (images, channels)."""
+    """Depth-wise convolutions by (images, channels): static ones, of images side by side, and dynamic ones."""
 
     def __init__(self):
         super().__init__()
         self.seen = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        grouped = func is torch.ops.aten.convolution.default and args[8] > 1
-        if grouped or func is torch.ops.mmdwnet.dynamic_depthwise_conv2d.default:
+        if func in (OPS.depthwise_conv2d.default, OPS.dynamic_depthwise_conv2d.default):
             self.seen.append(tuple(args[0].shape[:2]))
         return func(*args, **(kwargs or {}))
 
@@ -175,6 +176,50 @@ def test_dynamic_kernels_of_a_batch_are_one_convolution():
         for i, (out, *alone) in enumerate(zip(outs, *(watched(net, image[None])[0] for image in x), strict=True)):
             assert out.is_contiguous() and out.shape[1] == 16 * 2**i
             torch.testing.assert_close(out, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_images_side_by_side_in_mixed_precision():
+    """As good as one by one: some roundings of bfloat16, 2**-9 each, on the way through three blocks."""
+    net = trained('DynamicDepthwiseConv').switch_to_deploy()
+    x = images(61, 45, batch=3)
+    exact = watched(copy.deepcopy(net).double(), x.double())[0][0]
+    with torch.autocast('cpu', torch.bfloat16):
+        (out,), seen = watched(net, x)
+        alone = torch.cat([watched(net, image[None])[0][0] for image in x])
+    assert {images for images, _ in seen} == {1}
+    errors = [(result.double() - exact).abs().max() / exact.abs().max() for result in (out, alone)]
+    assert 0 < errors[0] < 0.03 and errors[0] < 2 * errors[1]
+
+
+def test_a_compiled_net_takes_batches_side_by_side():
+    """In one graph; the second size of a batch makes the size a variable, and the others compile nothing.
+
+    Of maps that are not small: torch asks whether an image of one batch has more than 20,480 values.
+    """
+    net = trained('DynamicDepthwiseConv').switch_to_deploy()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(net, backend=backend, fullgraph=True)
+    with torch.no_grad():
+        for batch in (2, 3, 4, 7):
+            x = images(160, 168, batch=batch)
+            torch.testing.assert_close(compiled(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
+    assert len(graphs) == 2
+
+
+@pytest.mark.skipif('compiled' not in available_impls(), reason='no C++ compiler for torch.compile')
+def test_a_compiled_and_frozen_net_takes_any_batch():
+    """With weights that are constants torch.compile has oneDNN's layers, which are particular about layouts."""
+    net = DWNet(dict(embed_dims=16, depths=(1,)), 'DynamicDepthwiseConv').switch_to_deploy()
+    with torch.no_grad(), torch._inductor.config.patch(freezing=True):
+        compiled = torch.compile(net)
+        for batch in (2, 3, 5):
+            x = images(160, 168, batch=batch)
+            torch.testing.assert_close(compiled(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_of_images_side_by_side():
@@ -201,7 +246,44 @@ def with_an_impl(net):
     net.stages[1].blocks[0].mixer.aggregate.impl = 'tiled'
 
 
-@pytest.mark.parametrize('change', [looked_into, with_an_adapter, with_an_impl])
+def with_another_mlp(net):
+    """One that looks at neighbours, beside the layers that it inherits."""
+    mlp = net.stages[1].blocks[0].mlp
+    kind, spatial = type(mlp), nn.Conv2d(32, 32, 3, padding=1)
+    mlp.__class__ = type('Spatial', (kind,), dict(forward=lambda self, x: kind.forward(self, spatial(x))))
+
+
+def with_another_generator(net):
+    aggregate = net.stages[1].blocks[1].mixer.aggregate
+    kind = type(aggregate)
+    doubled = dict(forward=lambda self, x, source: 2 * kind.forward(self, x, source))
+    aggregate.__class__ = type('Doubled', (kind,), doubled)
+
+
+def with_a_mixer_of_ones_own(net):
+    mixer = net.stages[1].blocks[1].mixer
+    kind = type(mixer)
+    mixer.__class__ = type('Doubled', (kind,), dict(forward=lambda self, x: 2 * kind.forward(self, x)))
+
+
+def with_a_forward_of_its_own(net):
+    mixer = net.stages[1].blocks[0].mixer
+    forward = mixer.forward
+    mixer.forward = lambda x: 2 * forward(x)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        looked_into,
+        with_an_adapter,
+        with_an_impl,
+        with_another_mlp,
+        with_another_generator,
+        with_a_mixer_of_ones_own,
+        with_a_forward_of_its_own,
+    ],
+)
 def test_who_looks_into_a_stage_sees_images_one_by_one(change):
     """And so does a layer that is not one of every position by itself."""
     net = trained('DynamicDepthwiseConv').switch_to_deploy()
@@ -230,7 +312,7 @@ def test_images_are_one_by_one_where_side_by_side_is_something_else(kwargs):
     net = trained(kwargs.pop('mixer', 'DynamicDepthwiseConv'), **kwargs).switch_to_deploy()
     x = images(40, 36, batch=3)
     out, seen = watched(net, x)
-    assert len(seen) == 3 and seen[1][0] == seen[2][0] == 3  # the first stage has one block, of one mixer
+    assert (3, 32) in seen and (1, 3 * 32) not in seen
     torch.testing.assert_close(out[0], torch.cat([net(image[None])[0] for image in x]), rtol=1e-5, atol=1e-5)
 
 
