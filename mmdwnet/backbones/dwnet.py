@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ..mixers.building import build_mixer
 from ..mixers.norm import build_norm
 from ..mixers.side_by_side import as_batch, side_by_side
-from ..ops.tracing import is_exported, is_recorded
+from ..ops.tracing import is_compiling, is_exported, is_recorded, looks_into_modules
 from ..registry import MODELS
 from .archs import pyramid_arch
 from .deploy import check_same_form, fold_block
@@ -192,7 +192,8 @@ class DWNet(BaseModule):
 
     def _runs_side_by_side(self, blocks: nn.ModuleList, x: Tensor) -> bool:
         keeps_little = self.with_cp and torch.is_grad_enabled()
-        if not self.deploy or keeps_little or x.device.type != 'cpu' or is_exported() or x.shape[0] < 2:
+        unasked = is_exported() or (is_compiling() and not looks_into_modules)
+        if not self.deploy or keeps_little or unasked or x.device.type != 'cpu' or x.shape[0] < 2:
             return False
         return all(type(block) is Block and block.runs_side_by_side() for block in blocks)
 

@@ -7,6 +7,8 @@ import torch
 # public since torch 2.3; torch.compile takes both for constants
 is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
 _is_dynamo = getattr(torch.compiler, 'is_dynamo_compiling', is_compiling)
+# torch.compile of torch 2.1 cannot ask a module what it has of its own; that of a torch that has this name can
+looks_into_modules = hasattr(torch.compiler, 'is_exporting')
 
 
 def is_recorded() -> bool:
