@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import tiled
 from .cpu import LINEAR, onednn_computes
-from .flat_maps import generator_dtype, sum_dtype
+from .flat_maps import generator_dtype, sum_dtype, tile_size
 
 depthwise_forward, depthwise_backward = tiled.depthwise_forward, tiled.depthwise_backward
 dynamic_forward, dynamic_backward = tiled.dynamic_forward, tiled.dynamic_backward
@@ -86,11 +86,8 @@ class _Maps:
         each = x.shape[1] // groups
         at_once = next(m for m in (3, 4, 2, 1) if each % m == 0)
         self._shape = (groups, each // at_once, at_once)
-        kernels_of_row = max(1, groups * kernel_size**2 * self.width)
-        rows = max(1, TILE_ELEMENTS // kernels_of_row)
-        strips = -(-self.height // rows)
-        self._rows = -(-self.height // max(strips, 1))  # of equal height
-        self._images = max(1, rows // max(self.height, 1))
+        kernels_of_row = groups * kernel_size**2 * self.width
+        self._rows, self._images = tile_size(self.height, kernels_of_row, TILE_ELEMENTS)
         self._padded: Tensor | None = None
         self._buffers: dict[str, Tensor] = {}
 

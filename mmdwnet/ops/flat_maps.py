@@ -33,6 +33,19 @@ def generator_dtype(x: Tensor) -> torch.dtype:
     return x.dtype if has_product else sum_dtype(x)
 
 
+def tile_size(height: int, elements_of_row: int, at_most: int) -> tuple[int, int]:
+    """Of maps of a height, the rows and the images that a tile holds: strips of equal height, or whole images.
+
+    Args:
+        height: H.
+        elements_of_row: how many elements one row of one image takes.
+        at_most: how many a tile shall have; it has one row at least.
+    """
+    rows = max(1, at_most // max(elements_of_row, 1))
+    strips = max(1, -(-height // rows))
+    return -(-height // strips), max(1, rows // max(height, 1))
+
+
 class Tile:
     """Images [first, last) and rows [top, bottom) of the maps, whose rows lie `row` elements apart."""
 
@@ -70,10 +83,7 @@ class Maps:
         self.row = self.width + self.margin
         self.dtype, self.device = sum_dtype(x), x.device
         kernels_of_row = groups * kernel_size**2 * self.row
-        rows = max(1, min(self.height, TILE_ELEMENTS // max(kernels_of_row, 1)))
-        strips = -(-self.height // max(rows, 1))
-        self.rows = -(-self.height // max(strips, 1))  # of equal height
-        self.images_at_once = max(1, TILE_ELEMENTS // max(kernels_of_row * self.height, 1))
+        self.rows, self.images_at_once = tile_size(self.height, kernels_of_row, TILE_ELEMENTS)
         # In float32 oneDNN multiplies twice as fast as MKL with AVX-512 on CPUs of other makers, and as fast with
         # AVX2. In bfloat16 `matmul` is oneDNN's, and writes into a buffer.
         by_onednn = LINEAR is not None and onednn_computes(self.dtype)

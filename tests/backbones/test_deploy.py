@@ -272,9 +272,15 @@ def with_a_forward_of_its_own(net):
     mixer.forward = lambda x: 2 * forward(x)
 
 
+def in_training_mode(net):
+    """Drop path is for each image by itself."""
+    net.stages[1].train()
+
+
 @pytest.mark.parametrize(
     'change',
     [
+        in_training_mode,
         looked_into,
         with_an_adapter,
         with_an_impl,
