@@ -66,7 +66,7 @@ class Tile:
         self.of(tensor).copy_(rows[..., : self.width])
 
 
-class Maps:
+class FlatMaps:
     """The tiles of a batch of maps, and what is done on each; buffers live from one tile to the next.
 
     n images and T = rows * (W + K // 2) positions a tile, G groups of c channels.

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .cpu import is_emulated, lifted
-from .flat_maps import Maps, generator_dtype, sum_dtype
+from .flat_maps import FlatMaps, generator_dtype, sum_dtype
 
 # Rows of a map that serve as one kernel in the weight gradient: beyond that oneDNN becomes slower.
 STRIP_ROWS = 64
@@ -89,7 +89,7 @@ def _kernel_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
 def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:
     """x (B, C, H, W), weight (B, G, K, K, H, W) of any strides -> (B, C, H, W), in the memory layout of x."""
     out = torch.empty_like(x)
-    maps = Maps(x, weight.shape[1], weight.shape[2])
+    maps = FlatMaps(x, weight.shape[1], weight.shape[2])
     for tile in maps.tiles():
         kernels = maps.flat_kernels(weight, tile)  # (n, G, K*K, T)
         tile.store(out, maps.apply(kernels, maps.flat(x, tile), tile))
@@ -99,7 +99,7 @@ def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:
 def inhomogeneous_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and weight; that of weight in the memory layout of weight."""
     grad_x, grad_weight = torch.empty_like(x), torch.empty_like(weight)
-    maps = Maps(x, weight.shape[1], weight.shape[2])
+    maps = FlatMaps(x, weight.shape[1], weight.shape[2])
     for images in maps.images():
         grad_flat = None
         for tile in maps.strips(images):
@@ -118,7 +118,7 @@ def generated_forward(
 ) -> Tensor:
     """As `inhomogeneous_forward`, the kernels of a tile made from `feature` (B, R, H, W) and kept in the cache."""
     out = torch.empty_like(x)
-    maps = Maps(x, groups, kernel_size)
+    maps = FlatMaps(x, groups, kernel_size)
     generator = _augmented(weight, bias)
     for tile in maps.tiles():
         kernels = maps.generate(generator, maps.features(feature, tile), tile)
@@ -131,7 +131,7 @@ def generated_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, feature, weight and bias; the kernels of every tile are made a second time."""
     grad_x, grad_feature = torch.empty_like(x), torch.empty_like(feature)
-    maps = Maps(x, groups, kernel_size)
+    maps = FlatMaps(x, groups, kernel_size)
     generator = _augmented(weight, bias)  # (G*K*K, R + 1)
     grad_generator = torch.zeros(generator.shape, dtype=maps.dtype, device=maps.device)
     for images in maps.images():
