@@ -28,9 +28,12 @@ from ..ops import (
     inhomogeneous_depthwise_conv2d,
     is_plain,
     linear_of_few_rows,
+    pointwise_linear,
+    wants_groups_fastest,
 )
 from ..registry import MODELS
 from .base import TokenMixer, is_pointwise, pointwise
+from .groups_fastest import groups_fastest, normalised, permutes, with_axis_of_groups, without_axis_of_groups
 from .norm import build_norm
 from .side_by_side import as_batch, as_one_image, as_side_by_side
 
@@ -176,6 +179,30 @@ class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
         aggregate = InhomogeneousAggregation(channels, kernel_size, groups, reduction, norm_cfg, impl)
         super().__init__(channels, aggregate, kernel_size, norm_cfg, init_cfg)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward_groups_fastest(x) if self._runs_groups_fastest(x) else super().forward(x)
+
+    def _runs_groups_fastest(self, x: Tensor) -> bool:
+        own = type(self) is InhomogeneousDynamicDepthwiseConv and type(self.aggregate) is InhomogeneousAggregation
+        if not own or self.aggregate.impl != 'auto' or not wants_groups_fastest(x, self.aggregate.groups):
+            return False
+        convolutions = self.proj_in, self.aggregate.reduce, self.aggregate.expand, self.proj_out
+        return all(map(is_pointwise, convolutions)) and permutes(self.bn_in) and permutes(self.bn_mid)
+
+    def _forward_groups_fastest(self, x: Tensor) -> Tensor:
+        """As `forward`, the channels between the two projections in the order of `groups_fastest.py`."""
+        part, groups = self.aggregate, self.aggregate.groups
+        weight = groups_fastest(self.proj_in.weight.flatten(1), groups)
+        bias = self.proj_in.bias
+        x = pointwise_linear(x, weight, None if bias is None else groups_fastest(bias, groups))
+        x = F.relu(normalised(self.bn_in, x, groups), inplace=True)
+        reduce = groups_fastest(part.reduce.weight.flatten(1), groups, dim=1)
+        feature = F.relu(part.bn(pointwise_linear(x, reduce, part.reduce.bias)), inplace=True)
+        mixed = part.generate_and_apply(with_axis_of_groups(x, groups), feature)
+        x = F.relu(normalised(self.bn_mid, without_axis_of_groups(mixed), groups), inplace=True)
+        weight = groups_fastest(self.proj_out.weight.flatten(1), groups, dim=1)
+        return self.bn_out(pointwise_linear(x, weight, self.proj_out.bias))
+
 
 class _StaticAggregation(nn.Conv2d):
     """A depth-wise `nn.Conv2d` that computes as `mmdwnet.ops.depthwise_conv2d`."""
@@ -260,6 +287,10 @@ class InhomogeneousAggregation(nn.Module):
         if not is_plain(self.expand, nn.Conv2d):  # an adapter in its place, or a hook: it wants to be called
             kernels = self.expand(feature).unflatten(1, (self.groups, self.kernel_size, self.kernel_size))
             return inhomogeneous_depthwise_conv2d(x, kernels, self.impl)
+        return self.generate_and_apply(x, feature)
+
+    def generate_and_apply(self, x: Tensor, feature: Tensor) -> Tensor:
+        """The convolution of x with the kernels that the feature, (B, C / r, H, W), makes."""
         weight = self.expand.weight.flatten(1)  # (G*K*K, C / r)
         return generated_depthwise_conv2d(
             x, feature, weight, self.expand.bias, self.groups, self.kernel_size, self.impl

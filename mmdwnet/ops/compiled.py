@@ -7,7 +7,8 @@ limit of such variants in a process (8 by default) it runs the same loop uncompi
 
 Memory is in the order of the positions, and the kernels of a position in the order (K, K, G): the generator is a
 product that writes them so, from the rows of a channels_last map as they are; the loop then takes the same tap of
-neighbouring groups at once, and every value of a kernel that it loads serves several channels.
+neighbouring groups at once, and every value of a kernel that it loads serves several channels. A map whose groups
+run fastest in memory is read and written as it lies; channels in another order are permuted on the way in and out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .flat_maps import generator_dtype, sum_dtype, tile_size
 
 depthwise_forward, depthwise_backward = tiled.depthwise_forward, tiled.depthwise_backward
 dynamic_forward, dynamic_backward = tiled.dynamic_forward, tiled.dynamic_backward
-inhomogeneous_backward, generated_backward = tiled.inhomogeneous_backward, tiled.generated_backward
+inhomogeneous_backward = tiled.inhomogeneous_backward
 
 # Elements of the kernels that a tile holds, 5 MB in bfloat16: calling the loop costs as much as 500 positions.
 TILE_ELEMENTS = 2_500_000
@@ -39,7 +40,7 @@ def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:
     if groups < FEW_GROUPS:
         return tiled.inhomogeneous_forward(x, weight)
     positions = weight.permute(0, 4, 5, 2, 3, 1)  # (B, H, W, K, K, G)
-    maps = _Maps(x, groups, kernel_size)
+    maps = _MapsByPosition(x, groups, kernel_size)
     zero = torch.zeros(kernel_size, kernel_size, groups, dtype=maps.dtype, device=x.device)
     for images, rows in maps.tiles():
         part = positions[images, rows]
@@ -51,11 +52,11 @@ def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:
 def generated_forward(
     x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor, groups: int, kernel_size: int
 ) -> Tensor:
-    """As in `tiled.py`."""
+    """As in `tiled.py`; with FEW_GROUPS or more x may be (B, G, C / G, H, W) too, of any strides."""
     if groups < FEW_GROUPS:
         return tiled.generated_forward(x, feature, weight, bias, groups, kernel_size)
     taps = (kernel_size, kernel_size, groups)
-    maps = _Maps(x, groups, kernel_size)
+    maps = _MapsByPosition(x, groups, kernel_size)
     dtype = generator_dtype(x)
     generator = weight.unflatten(0, (groups, -1)).transpose(0, 1).flatten(0, 1).to(dtype)  # (K*K*G, R)
     bias = bias.unflatten(0, (groups, -1)).t().contiguous().view(taps).to(maps.dtype)
@@ -67,13 +68,24 @@ def generated_forward(
     return maps.out
 
 
-class _Maps:
+def generated_backward(
+    grad: Tensor, x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor, groups: int, kernel_size: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As in `tiled.py`, and for all that `generated_forward` takes."""
+    if x.dim() == 4:
+        return tiled.generated_backward(grad, x, feature, weight, bias, groups, kernel_size)
+    flat = grad.flatten(1, 2), x.flatten(1, 2)  # (B, C, H, W), copied unless the groups lie one after another
+    grad_x, *grads = tiled.generated_backward(*flat, feature, weight, bias, groups, kernel_size)
+    return torch.empty_like(x).copy_(grad_x.view(x.shape)), *grads
+
+
+class _MapsByPosition:
     """A batch of maps and its result, a tile at a time: some images, or a strip of rows of one.
 
     G groups of c channels; m of them are summed at once.
 
     Args:
-        x: a map, (B, C, H, W).
+        x: a map, (B, C, H, W) or (B, G, c, H, W).
         groups: G.
         kernel_size: K.
     """
@@ -81,11 +93,13 @@ class _Maps:
     def __init__(self, x: Tensor, groups: int, kernel_size: int):
         self.kernel_size = kernel_size
         self.dtype = sum_dtype(x)
-        self.x, self.out = x, torch.empty_like(x)
-        self.batch, _, self.height, self.width = x.shape
-        each = x.shape[1] // groups
+        self.out = torch.empty_like(x)
+        self.batch, *channels, self.height, self.width = x.shape
+        each = prod(channels) // groups
+        shape = self.batch, groups, each, self.height, self.width
+        self._x, self._out = x.view(shape), self.out.view(shape)
         at_once = next(m for m in (3, 4, 2, 1) if each % m == 0)
-        self._shape = (groups, each // at_once, at_once)
+        self._channels = (each // at_once, at_once)
         kernels_of_row = groups * kernel_size**2 * self.width
         self._rows, self._images = tile_size(self.height, kernels_of_row, TILE_ELEMENTS)
         self._padded: Tensor | None = None
@@ -93,7 +107,7 @@ class _Maps:
 
     def tiles(self) -> Iterator[tuple[slice, slice]]:
         """The images and rows of every tile."""
-        if self.x.numel() == 0:
+        if self._x.numel() == 0:
             return
         for first in range(0, self.batch, self._images):
             images = slice(first, min(first + self._images, self.batch))
@@ -103,17 +117,17 @@ class _Maps:
 
     def _pad(self, images: slice) -> None:
         """Take the images in with their margins: (n, H + K - 1, W + K - 1, c / m, m, G)."""
-        part = self._by_channel(self.x[images])
+        part = self._by_channel(self._x[images])
         margin = self.kernel_size // 2
         shape = len(part), self.height + 2 * margin, self.width + 2 * margin, *part.shape[3:]
         if self._padded is None:  # the first part is the largest
-            self._padded = torch.zeros(shape, dtype=self.dtype, device=self.x.device)
+            self._padded = torch.zeros(shape, dtype=self.dtype, device=self._x.device)
         self._padded = self._padded[: len(part)]
         self._padded[:, margin : margin + self.height, margin : margin + self.width].copy_(part)
 
     def _by_channel(self, maps: Tensor) -> Tensor:
-        """A view of (n, C, H, W), (n, H, W, c / m, m, G)."""
-        return maps.unflatten(1, self._shape).permute(0, 4, 5, 2, 3, 1)
+        """A view of (n, G, c, H, W), (n, H, W, c / m, m, G)."""
+        return maps.unflatten(2, self._channels).permute(0, 4, 5, 2, 3, 1)
 
     def product(self, features: Tensor, generator: Tensor) -> Tensor:
         """`features @ generator.t()`, (T, R) and (N, R) -> (T, N)."""
@@ -129,15 +143,17 @@ class _Maps:
         shape = *kernels.shape[:3], size, size, *padded.shape[3:]
         strides = image, row, column, row, column, *channels
         neighbours = padded.as_strided(shape, strides, rows.start * row)  # (n, rows, W, K, K, c / m, m, G)
-        sums = self.buffer('sums', (*kernels.shape[:3], *padded.shape[3:]), self.dtype)
+        out = self._by_channel(self._out[images])[:, rows]
+        sums = out if out.is_contiguous() else self.buffer('sums', out.shape, out.dtype)
         _weigh()(kernels, bias, neighbours, sums)
-        self._by_channel(self.out[images])[:, rows].copy_(sums)
+        if sums is not out:
+            out.copy_(sums)
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A tensor in memory that stays for all tiles; the first one is the largest."""
         size = prod(shape)
         if name not in self._buffers:
-            self._buffers[name] = torch.empty(size, dtype=dtype, device=self.x.device)
+            self._buffers[name] = torch.empty(size, dtype=dtype, device=self._x.device)
         return self._buffers[name][:size].view(shape)
 
 

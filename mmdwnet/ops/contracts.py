@@ -55,23 +55,27 @@ def check_inhomogeneous(x: Tensor, weight: Tensor) -> None:
 def check_generated(
     x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor, groups: int, kernel_size: int
 ) -> None:
-    """x (B, C, H, W), feature (B, R, H, W), weight (G*K*K, R), bias (G*K*K,); ValueError otherwise."""
+    """x (B, C, H, W) or (B, G, C / G, H, W), feature (B, R, H, W), weight (G*K*K, R), bias (G*K*K,).
+
+    Raises:
+        ValueError: otherwise.
+    """
     op = 'generated_depthwise_conv2d'
     _check_sides((kernel_size, kernel_size), op)
     fits = (
-        x.dim() == 4
+        (x.dim() == 4 or (x.dim() == 5 and x.shape[1] == groups))
         and feature.dim() == 4
         and feature.shape[0] == x.shape[0]
-        and feature.shape[2:] == x.shape[2:]
+        and feature.shape[2:] == x.shape[-2:]
         and groups > 0
         and x.shape[1] % groups == 0
         and weight.shape == (groups * kernel_size**2, feature.shape[1])
     )
     if not fits:
         raise ValueError(
-            f'{op} needs x (B, C, H, W), feature (B, R, H, W) and weight (G*K*K, R) with the same B, H, W and G a '
-            f'divisor of C, got x {tuple(x.shape)}, feature {tuple(feature.shape)}, weight {tuple(weight.shape)}, '
-            f'groups={groups} and kernel_size={kernel_size}'
+            f'{op} needs x (B, C, H, W) or (B, G, C / G, H, W), feature (B, R, H, W) and weight (G*K*K, R) with '
+            f'the same B, H, W and G a divisor of C, got x {tuple(x.shape)}, feature {tuple(feature.shape)}, '
+            f'weight {tuple(weight.shape)}, groups={groups} and kernel_size={kernel_size}'
         )
     _check_bias(bias, weight.shape[0], op, 'row of weight')
     _check_dtypes(x, op, feature=feature, weight=weight, bias=bias)

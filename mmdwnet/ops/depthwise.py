@@ -21,6 +21,7 @@ from torch import Tensor
 
 from . import reference
 from .autocast import autocast_together
+from .compiled import FEW_GROUPS
 from .contracts import check_depthwise, check_dynamic, check_generated, check_inhomogeneous
 from .cpu import lifted
 from .implementations import check_impl, impl_in_compiled_code, triton_runs
@@ -134,7 +135,8 @@ def generated_depthwise_conv2d(
     so that memory grows with C + R and not with G * K * K.
 
     Args:
-        x: features, (B, C, H, W).
+        x: features, (B, C, H, W), or with the groups on an axis of their own, (B, G, C / G, H, W), which leaves
+            their order in memory free: see `wants_groups_fastest`.
         feature: what the kernels are made of, (B, R, H, W).
         weight: generator, (G * K * K, R): rows go through G, then a kernel's rows, then its columns.
         bias: of the generator, (G * K * K,).
@@ -143,7 +145,7 @@ def generated_depthwise_conv2d(
         impl: see the top of this file.
 
     Returns:
-        Tensor (B, C, H, W).
+        Tensor like x.
 
     Raises:
         ValueError: a shape, a dtype or an impl that does not fit the above.
@@ -152,10 +154,26 @@ def generated_depthwise_conv2d(
     check_impl(impl)
     x, feature, weight, bias = autocast_together(x.device.type, x, feature, weight, bias)
     check_generated(x, feature, weight, bias, groups, kernel_size)
+    impl = _resolved(impl, x)
+    if x.dim() == 5 and (impl != 'compiled' or groups < FEW_GROUPS):  # the others read channels one after another
+        arguments = feature, weight, bias, groups, kernel_size, impl
+        return generated_depthwise_conv2d(x.flatten(1, 2), *arguments).unflatten(1, (groups, -1))
     if impl == 'reference':
         return reference.generated(x, feature, weight, bias, groups, kernel_size)
-    impl = _resolved(impl, x)
     return OPS.generated_depthwise_conv2d(x, feature, weight, bias, groups, kernel_size, impl)
+
+
+def wants_groups_fastest(x: Tensor, groups: int) -> bool:
+    """Whether `generated_depthwise_conv2d` with impl='auto' is faster on maps whose groups run fastest in memory.
+
+    So it is in `torch.compile` on a CPU. Such a map is `x.unflatten(1, (C // G, G)).transpose(1, 2)`, where x is
+    in channels_last memory and has the i-th channel of group g as its channel i * G + g.
+
+    Args:
+        x: a map, for its device.
+        groups: G.
+    """
+    return groups >= FEW_GROUPS and not is_exported() and _resolved('auto', x) == 'compiled'
 
 
 def _impl_of_static(x: Tensor, weight: Tensor) -> str:

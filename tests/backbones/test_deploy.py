@@ -212,12 +212,15 @@ def test_a_compiled_net_takes_batches_side_by_side():
 
 
 @pytest.mark.skipif('compiled' not in available_impls(), reason='no C++ compiler for torch.compile')
-def test_a_compiled_and_frozen_net_takes_any_batch():
+@pytest.mark.parametrize(
+    'mixer', ['DynamicDepthwiseConv', dict(type='InhomogeneousDynamicDepthwiseConv', groups=8)], ids=str
+)
+def test_a_compiled_and_frozen_net_takes_any_batch(mixer):
     """With weights that are constants torch.compile has oneDNN's layers, which are particular about layouts."""
-    net = DWNet(dict(embed_dims=16, depths=(1,)), 'DynamicDepthwiseConv').switch_to_deploy()
+    net = DWNet(dict(embed_dims=24, depths=(1,)), mixer).switch_to_deploy()
     with torch.no_grad(), torch._inductor.config.patch(freezing=True):
         compiled = torch.compile(net)
-        for batch in (2, 3, 5):
+        for batch in (2, 3, 5, 1):
             x = images(160, 168, batch=batch)
             torch.testing.assert_close(compiled(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
 
@@ -320,6 +323,17 @@ def test_images_are_one_by_one_where_side_by_side_is_something_else(kwargs):
     out, seen = watched(net, x)
     assert (3, 32) in seen and (1, 3 * 32) not in seen
     torch.testing.assert_close(out[0], torch.cat([net(image[None])[0] for image in x]), rtol=1e-5, atol=1e-5)
+
+
+def test_images_are_one_by_one_where_gradients_are_to_keep_little():
+    """Without gradients nothing is kept either way, and they are side by side."""
+    net = trained('DynamicDepthwiseConv').switch_to_deploy()
+    net.with_cp = True
+    x = images(40, 36, batch=3)
+    assert watched(net, x)[1][0] == (1, 3 * 16)
+    with Convolutions() as convolutions:
+        net(x.requires_grad_())
+    assert convolutions.seen[0] == (3, 16)
 
 
 def exported(net, x):

@@ -82,6 +82,35 @@ def test_tiles_of_the_compiled_loop(op, tile, dtype, monkeypatch):
             assert_equal([out], [expected], TOLERANCE[dtype] if dtype != torch.bfloat16 else 2**-7)
 
 
+def groups_in_memory(x, groups, fastest):
+    """(B, C, H, W) as (B, G, C / G, H, W), position by position in memory, the groups fastest or C / G."""
+    positions = x.permute(0, 2, 3, 1).unflatten(3, (groups, -1))  # (B, H, W, G, C / G)
+    if fastest:
+        return positions.transpose(3, 4).contiguous().permute(0, 4, 3, 1, 2)
+    return positions.contiguous().permute(0, 3, 4, 1, 2)
+
+
+@pytest.mark.parametrize('fastest', [True, False])
+def test_groups_on_an_axis_of_their_own(fastest, monkeypatch):
+    """Whatever order they have in memory, which result and gradient keep; few groups too, and no images."""
+    monkeypatch.setattr(compiled, '_weigh', lambda: compiled.weigh)
+    monkeypatch.setattr(compiled, 'TILE_ELEMENTS', 10_000)
+    for batch, groups, each in ((3, 8, 3), (2, 8, 6), (2, 4, 3), (0, 8, 3), (2, 9, 1)):
+        shape = (batch, groups * each, groups, 5, 7, 3)
+        arguments = tensors('generated', shape, torch.float64)
+        x = groups_in_memory(arguments[0], groups, fastest)
+        expected = results(call('generated', shape, 'reference'), arguments)
+        for impl in ('reference', 'tiled', *(impl for impl in IMPLS if impl == 'compiled')):
+            got = results(call('generated', shape, impl), [x, *arguments[1:]])
+            assert got[0].shape == got[1].shape == x.shape
+            if impl == 'compiled' and groups == 8:
+                assert got[0].stride() == got[1].stride() == x.stride()
+            got[:2] = (map_.flatten(1, 2) for map_ in got[:2])
+            assert_equal(got, expected, TOLERANCE[torch.float64])
+    with pytest.raises(ValueError, match='needs x .B, C, H, W. or .B, G, C / G, H, W.'):
+        call('generated', shape, 'tiled')(x.transpose(1, 2), *arguments[1:])
+
+
 @pytest.mark.parametrize('has_product', [True, False])
 @pytest.mark.parametrize('tile', [1, 500, 3000])
 @pytest.mark.parametrize('op', ['inhomogeneous', 'generated'])
