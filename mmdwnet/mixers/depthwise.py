@@ -28,12 +28,19 @@ from ..ops import (
     inhomogeneous_depthwise_conv2d,
     is_plain,
     linear_of_few_rows,
-    pointwise_linear,
-    wants_groups_fastest,
 )
+from ..ops.depthwise import wants_groups_fastest
+from ..ops.tracing import looks_into_modules
 from ..registry import MODELS
 from .base import TokenMixer, is_pointwise, pointwise
-from .groups_fastest import groups_fastest, normalised, permutes, with_axis_of_groups, without_axis_of_groups
+from .groups_fastest import (
+    from_groups_fastest,
+    is_scale_and_shift,
+    norm_of_groups_fastest,
+    to_groups_fastest,
+    with_axis_of_groups,
+    without_axis_of_groups,
+)
 from .norm import build_norm
 from .side_by_side import as_batch, as_one_image, as_side_by_side
 
@@ -183,25 +190,24 @@ class InhomogeneousDynamicDepthwiseConv(_DepthwiseMixer):
         return self._forward_groups_fastest(x) if self._runs_groups_fastest(x) else super().forward(x)
 
     def _runs_groups_fastest(self, x: Tensor) -> bool:
-        own = type(self) is InhomogeneousDynamicDepthwiseConv and type(self.aggregate) is InhomogeneousAggregation
-        if not own or self.aggregate.impl != 'auto' or not wants_groups_fastest(x, self.aggregate.groups):
+        """Whether channels inside take the order of `groups_fastest.py`: it is faster, and nobody sees it."""
+        aggregate = self.aggregate
+        own = type(self) is InhomogeneousDynamicDepthwiseConv and is_plain(aggregate, InhomogeneousAggregation)
+        if not (own and looks_into_modules and wants_groups_fastest(x, aggregate.groups, aggregate.impl)):
             return False
-        convolutions = self.proj_in, self.aggregate.reduce, self.aggregate.expand, self.proj_out
-        return all(map(is_pointwise, convolutions)) and permutes(self.bn_in) and permutes(self.bn_mid)
+        convolutions = self.proj_in, aggregate.reduce, aggregate.expand, self.proj_out
+        steps_are_own = not any(step in vars(self) for step in ('prepare', 'mix', 'project'))
+        norms_follow = is_scale_and_shift(self.bn_in) and is_scale_and_shift(self.bn_mid)
+        return steps_are_own and norms_follow and all(map(is_pointwise, convolutions))
 
     def _forward_groups_fastest(self, x: Tensor) -> Tensor:
-        """As `forward`, the channels between the two projections in the order of `groups_fastest.py`."""
-        part, groups = self.aggregate, self.aggregate.groups
-        weight = groups_fastest(self.proj_in.weight.flatten(1), groups)
-        bias = self.proj_in.bias
-        x = pointwise_linear(x, weight, None if bias is None else groups_fastest(bias, groups))
-        x = F.relu(normalised(self.bn_in, x, groups), inplace=True)
-        reduce = groups_fastest(part.reduce.weight.flatten(1), groups, dim=1)
-        feature = F.relu(part.bn(pointwise_linear(x, reduce, part.reduce.bias)), inplace=True)
-        mixed = part.generate_and_apply(with_axis_of_groups(x, groups), feature)
-        x = F.relu(normalised(self.bn_mid, without_axis_of_groups(mixed), groups), inplace=True)
-        weight = groups_fastest(self.proj_out.weight.flatten(1), groups, dim=1)
-        return self.bn_out(pointwise_linear(x, weight, self.proj_out.bias))
+        """As `forward`."""
+        aggregate, groups = self.aggregate, self.aggregate.groups
+        x = F.relu(norm_of_groups_fastest(self.bn_in, to_groups_fastest(self.proj_in, x, groups), groups))
+        feature = F.relu(aggregate.bn(from_groups_fastest(aggregate.reduce, x, groups)))  # (B, C / r, H, W)
+        mixed = aggregate.generate_and_apply(with_axis_of_groups(x, groups), feature)
+        x = F.relu(norm_of_groups_fastest(self.bn_mid, without_axis_of_groups(mixed), groups))
+        return self.bn_out(from_groups_fastest(self.proj_out, x, groups))
 
 
 class _StaticAggregation(nn.Conv2d):

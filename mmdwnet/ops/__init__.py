@@ -11,7 +11,6 @@ from .depthwise import (
     dynamic_depthwise_conv2d,
     generated_depthwise_conv2d,
     inhomogeneous_depthwise_conv2d,
-    wants_groups_fastest,
 )
 from .implementations import available_impls, check_impl
 from .neighbourhood import neighbourhood_attention
@@ -31,5 +30,4 @@ __all__ = [
     'neighbourhood_attention',
     'pointwise_linear',
     'pointwise_mlp',
-    'wants_groups_fastest',
 ]

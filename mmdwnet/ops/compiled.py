@@ -26,7 +26,7 @@ from .flat_maps import generator_dtype, sum_dtype, tile_size
 
 depthwise_forward, depthwise_backward = tiled.depthwise_forward, tiled.depthwise_backward
 dynamic_forward, dynamic_backward = tiled.dynamic_forward, tiled.dynamic_backward
-inhomogeneous_backward = tiled.inhomogeneous_backward
+inhomogeneous_backward, generated_backward = tiled.inhomogeneous_backward, tiled.generated_backward
 
 # Elements of the kernels that a tile holds, 5 MB in bfloat16: calling the loop costs as much as 500 positions.
 TILE_ELEMENTS = 2_500_000
@@ -52,7 +52,7 @@ def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:
 def generated_forward(
     x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor, groups: int, kernel_size: int
 ) -> Tensor:
-    """As in `tiled.py`; with FEW_GROUPS or more x may be (B, G, C / G, H, W) too, of any strides."""
+    """As in `tiled.py`; x may be (B, G, C / G, H, W) too, of any strides, where `takes_axis_of_groups` says so."""
     if groups < FEW_GROUPS:
         return tiled.generated_forward(x, feature, weight, bias, groups, kernel_size)
     taps = (kernel_size, kernel_size, groups)
@@ -68,15 +68,9 @@ def generated_forward(
     return maps.out
 
 
-def generated_backward(
-    grad: Tensor, x: Tensor, feature: Tensor, weight: Tensor, bias: Tensor, groups: int, kernel_size: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As in `tiled.py`, and for all that `generated_forward` takes."""
-    if x.dim() == 4:
-        return tiled.generated_backward(grad, x, feature, weight, bias, groups, kernel_size)
-    flat = grad.flatten(1, 2), x.flatten(1, 2)  # (B, C, H, W), copied unless the groups lie one after another
-    grad_x, *grads = tiled.generated_backward(*flat, feature, weight, bias, groups, kernel_size)
-    return torch.empty_like(x).copy_(grad_x.view(x.shape)), *grads
+def takes_axis_of_groups(groups: int) -> bool:
+    """Whether `generated_forward` takes a map with an axis of so many groups; no gradient does."""
+    return groups >= FEW_GROUPS and not torch.is_grad_enabled()
 
 
 class _MapsByPosition:
@@ -96,7 +90,7 @@ class _MapsByPosition:
         self.out = torch.empty_like(x)
         self.batch, *channels, self.height, self.width = x.shape
         each = prod(channels) // groups
-        shape = self.batch, groups, each, self.height, self.width
+        shape = self.batch, groups, each, self.height, self.width  # (B, G, c, H, W)
         self._x, self._out = x.view(shape), self.out.view(shape)
         at_once = next(m for m in (3, 4, 2, 1) if each % m == 0)
         self._channels = (each // at_once, at_once)
@@ -144,9 +138,11 @@ class _MapsByPosition:
         strides = image, row, column, row, column, *channels
         neighbours = padded.as_strided(shape, strides, rows.start * row)  # (n, rows, W, K, K, c / m, m, G)
         out = self._by_channel(self._out[images])[:, rows]
-        sums = out if out.is_contiguous() else self.buffer('sums', out.shape, out.dtype)
+        in_place = out.is_contiguous()
+        # as a view of its own shape a strip of one image is no other case for torch.compile than a whole image
+        sums = out.view(out.shape) if in_place else self.buffer('sums', out.shape, out.dtype)
         _weigh()(kernels, bias, neighbours, sums)
-        if sums is not out:
+        if not in_place:
             out.copy_(sums)
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -74,8 +74,8 @@ def check_generated(
     if not fits:
         raise ValueError(
             f'{op} needs x (B, C, H, W) or (B, G, C / G, H, W), feature (B, R, H, W) and weight (G*K*K, R) with '
-            f'the same B, H, W and G a divisor of C, got x {tuple(x.shape)}, feature {tuple(feature.shape)}, '
-            f'weight {tuple(weight.shape)}, groups={groups} and kernel_size={kernel_size}'
+            f'the same B, H, W and groups=G, a divisor of C, got x {tuple(x.shape)}, feature '
+            f'{tuple(feature.shape)}, weight {tuple(weight.shape)}, groups={groups} and kernel_size={kernel_size}'
         )
     _check_bias(bias, weight.shape[0], op, 'row of weight')
     _check_dtypes(x, op, feature=feature, weight=weight, bias=bias)

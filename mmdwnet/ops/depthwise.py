@@ -21,12 +21,12 @@ from torch import Tensor
 
 from . import reference
 from .autocast import autocast_together
-from .compiled import FEW_GROUPS
+from .compiled import takes_axis_of_groups
 from .contracts import check_depthwise, check_dynamic, check_generated, check_inhomogeneous
 from .cpu import lifted
 from .implementations import check_impl, impl_in_compiled_code, triton_runs
 from .library import OPS
-from .tracing import is_compiling, is_exported
+from .tracing import freezes_weights, is_compiling, is_exported
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, impl: str = 'auto') -> Tensor:
@@ -135,8 +135,8 @@ def generated_depthwise_conv2d(
     so that memory grows with C + R and not with G * K * K.
 
     Args:
-        x: features, (B, C, H, W), or with the groups on an axis of their own, (B, G, C / G, H, W), which leaves
-            their order in memory free: see `wants_groups_fastest`.
+        x: features, (B, C, H, W), or with the groups on an axis of their own, (B, G, C / G, H, W); in which order
+            the channels of either lie in memory changes the time alone.
         feature: what the kernels are made of, (B, R, H, W).
         weight: generator, (G * K * K, R): rows go through G, then a kernel's rows, then its columns.
         bias: of the generator, (G * K * K,).
@@ -155,25 +155,24 @@ def generated_depthwise_conv2d(
     x, feature, weight, bias = autocast_together(x.device.type, x, feature, weight, bias)
     check_generated(x, feature, weight, bias, groups, kernel_size)
     impl = _resolved(impl, x)
-    if x.dim() == 5 and (impl != 'compiled' or groups < FEW_GROUPS):  # the others read channels one after another
+    if x.dim() == 5 and not (impl == 'compiled' and takes_axis_of_groups(groups)):
         arguments = feature, weight, bias, groups, kernel_size, impl
-        return generated_depthwise_conv2d(x.flatten(1, 2), *arguments).unflatten(1, (groups, -1))
+        flat = generated_depthwise_conv2d(x.flatten(1, 2), *arguments)  # (B, C, H, W)
+        return flat.view(x.shape)
     if impl == 'reference':
         return reference.generated(x, feature, weight, bias, groups, kernel_size)
     return OPS.generated_depthwise_conv2d(x, feature, weight, bias, groups, kernel_size, impl)
 
 
-def wants_groups_fastest(x: Tensor, groups: int) -> bool:
-    """Whether `generated_depthwise_conv2d` with impl='auto' is faster on maps whose groups run fastest in memory.
+def wants_groups_fastest(x: Tensor, groups: int, impl: str) -> bool:
+    """Whether whoever makes a map like x shall make it with its groups fastest in memory, by permuted weights.
 
-    So it is in `torch.compile` on a CPU. Such a map is `x.unflatten(1, (C // G, G)).transpose(1, 2)`, where x is
-    in channels_last memory and has the i-th channel of group g as its channel i * G + g.
-
-    Args:
-        x: a map, for its device.
-        groups: G.
+    So it is where the compiled loop runs and torch.compile permutes the weights once. In every call, a net takes a
+    fifth more time, and torch 2.11 does not compile float32 convolutions whose weights are computed.
     """
-    return groups >= FEW_GROUPS and not is_exported() and _resolved('auto', x) == 'compiled'
+    if not is_compiling() or is_exported() or not freezes_weights():
+        return False
+    return _resolved(impl, x) == 'compiled' and takes_axis_of_groups(groups)
 
 
 def _impl_of_static(x: Tensor, weight: Tensor) -> str:
@@ -183,4 +182,5 @@ def _impl_of_static(x: Tensor, weight: Tensor) -> str:
 
 
 def _resolved(impl: str, x: Tensor) -> str:
-    return impl_in_compiled_code(x.device.type) if impl == 'auto' and is_compiling() else impl
+    compiles = is_compiling() and not is_exported()
+    return impl_in_compiled_code(x.device.type) if impl == 'auto' and compiles else impl

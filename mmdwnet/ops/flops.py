@@ -26,7 +26,7 @@ Shape = Sequence[int]
 
 
 def static_multiply_adds(x: Shape, kernel_size: int) -> int:
-    """Of a depth-wise convolution, whatever makes its kernels: x is (B, C, H, W)."""
+    """Of a depth-wise convolution, whatever makes its kernels: x is (B, C, H, W), on however many axes."""
     return prod(x) * kernel_size**2
 
 

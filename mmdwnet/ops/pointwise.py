@@ -24,7 +24,7 @@ from torch.nn.modules import module as all_modules
 from .autocast import autocast_off
 from .cpu import CONVOLUTION, computed, onednn_computes, prefers_products
 from .flat_maps import sum_dtype
-from .tracing import is_recorded, is_transformed
+from .tracing import is_compiling, is_recorded, is_transformed, looks_into_modules
 
 # Bytes of the hidden map that are made at once: they stay in the last cache of two cores.
 HIDDEN_BYTES = 5_000_000
@@ -120,9 +120,12 @@ def _mlp(*arguments: Tensor) -> Tensor:
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a layer may be computed from its weights without being called.
 
-    Not one that something has been put in the place of, an adapter or a parametrization, nor one with hooks, as
-    pruning, feature extraction and counting have, its own or those of all modules.
+    Not one that something has been put in the place of, an adapter or a parametrization, nor one with a `forward`
+    of its own, as offloading gives it, nor one with hooks, as pruning, feature extraction and counting have, its
+    own or those of all modules.
     """
+    if (looks_into_modules or not is_compiling()) and 'forward' in vars(module):
+        return False
     own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     of_all = (
         all_modules._global_forward_hooks,

@@ -24,6 +24,14 @@ def is_exported() -> bool:
     return torch.jit.is_tracing() or (is_compiling() and not _is_dynamo())
 
 
+@torch.compiler.assume_constant_result
+def freezes_weights() -> bool:
+    """Whether torch.compile is to take weights for constants, which it does where no gradient may be asked for."""
+    from torch._inductor import config  # is imported once something compiles, and takes a second
+
+    return config.freezing
+
+
 def is_transformed() -> bool:
     """Whether `torch.func` differentiates or maps what runs."""
     return torch._C._are_functorch_transforms_active()

@@ -4,10 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from torch import nn
 
-from mmdwnet.backbones.deploy import fold_behind
-from mmdwnet.mixers import DepthwiseConv, DynamicDepthwiseConv, InhomogeneousDynamicDepthwiseConv, depthwise
+from mmdwnet.mixers import DepthwiseConv, DynamicDepthwiseConv, InhomogeneousDynamicDepthwiseConv
 
 MIXERS = [DepthwiseConv, DynamicDepthwiseConv, InhomogeneousDynamicDepthwiseConv]
 every_mixer = pytest.mark.parametrize('mixer', MIXERS)
@@ -101,71 +99,3 @@ def test_on_the_meta_device_it_has_a_shape(mixer):
     net = built(mixer).to('meta')
     with torch.autocast('cpu', torch.bfloat16):
         assert net(torch.empty(2, 32, 5, 8, device='meta')).shape == (2, 32, 5, 8)
-
-
-def inhomogeneous_in_use(**kwargs):
-    """In eval mode, its BNs as if they had seen data."""
-    net = built(InhomogeneousDynamicDepthwiseConv, groups=8, **kwargs).eval()
-    for norm in net.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.normal_(norm.running_mean)
-            nn.init.uniform_(norm.running_var, 0.5, 2)
-            nn.init.uniform_(norm.weight, 0.5, 2)
-            nn.init.normal_(norm.bias)
-    return net
-
-
-def orders_of_channels(net, monkeypatch, x):
-    """The result as it is, that where the op wants its groups fastest, and whether they were."""
-    plain, seen, op = net(x), [], depthwise.generated_depthwise_conv2d
-
-    def watched(x, *args):
-        seen.append(x.dim())
-        return op(x, *args)
-
-    monkeypatch.setattr(depthwise, 'wants_groups_fastest', lambda *args: True)
-    monkeypatch.setattr(depthwise, 'generated_depthwise_conv2d', watched)
-    return plain, net(x), seen == [5]
-
-
-@pytest.mark.parametrize('folded', [False, True])
-def test_the_order_of_channels_inside_changes_nothing(folded, monkeypatch):
-    """With BNs and without, each projection with a bias or none; the gradient of the input too."""
-    net = inhomogeneous_in_use().double()
-    if folded:
-        for conv, name in ((net.proj_in, 'bn_in'), (net.proj_out, 'bn_out')):
-            setattr(net, name, fold_behind(conv, getattr(net, name)))
-        net.aggregate.bn = fold_behind(net.aggregate.reduce, net.aggregate.bn)
-    x = torch.randn(2, 32, 6, 9, dtype=torch.float64, requires_grad=True)
-    plain, other, was_other = orders_of_channels(net, monkeypatch, x)
-    assert was_other
-    torch.testing.assert_close(other, plain)
-    cotangent = torch.randn_like(plain)
-    torch.testing.assert_close(*(torch.autograd.grad(out, x, cotangent)[0] for out in (other, plain)))
-
-
-class OwnProjection(InhomogeneousDynamicDepthwiseConv):
-    def project(self, mixed):
-        return super().project(mixed) * 2
-
-
-@pytest.mark.parametrize(
-    'change',
-    [
-        lambda net: net.train(),
-        lambda net: net.proj_in.register_forward_hook(lambda *args: None),
-        lambda net: net.aggregate.expand.register_forward_hook(lambda *args: None),
-        lambda net: net.bn_mid.register_forward_hook(lambda *args: None),
-        lambda net: setattr(net, 'bn_mid', nn.GroupNorm(4, 32)),
-        lambda net: setattr(net, 'bn_in', nn.BatchNorm2d(32, track_running_stats=False).eval()),
-        lambda net: setattr(net, '__class__', OwnProjection),
-        lambda net: setattr(net.aggregate, 'impl', 'tiled'),
-    ],
-)
-def test_channels_keep_their_order_where_someone_may_see_them(change, monkeypatch):
-    net = inhomogeneous_in_use()
-    change(net)
-    x = torch.randn(2, 32, 6, 9)
-    plain, same, was_other = orders_of_channels(net, monkeypatch, x)
-    assert not was_other
-    torch.testing.assert_close(same, plain)

@@ -42,8 +42,6 @@ def test_opcheck_with_an_axis_of_groups(monkeypatch):
     monkeypatch.setattr(ops.compiled, '_weigh', lambda: ops.compiled.weigh)
     x = torch.randn(2, 5, 7, 3, 8).permute(0, 4, 3, 1, 2)  # (B, G, C / G, H, W), the groups fastest in memory
     arguments = [x, torch.randn(2, 5, 5, 7), torch.randn(72, 5), torch.randn(72)]
-    for argument in arguments:
-        argument.requires_grad_()
     torch.library.opcheck(LIBRARY.generated_depthwise_conv2d.default, (*arguments, 8, 3, 'compiled'))
 
 
