@@ -428,6 +428,15 @@ def test_names_that_are_no_utf8_are_predicted_or_named(run_python, weights, phot
     assert (tmp_path / 'out' / results['images'][0]['picture']).is_file()
 
 
+@pytest.fixture
+def _interruptible():
+    """As in a terminal; what a shell runs in the background ignores interrupts, this suite too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('_interruptible')
 def test_an_interrupt_is_not_lost_in_a_callback_and_cuts_no_image_in_two(weights, photos, tmp_path, monkeypatch):
     """Python swallows what the callback of a weak reference raises; matplotlib, which draws, has some."""
     draw, count = Drawer.draw, itertools.count(1)
@@ -452,6 +461,7 @@ def test_an_interrupt_is_not_lost_in_a_callback_and_cuts_no_image_in_two(weights
     assert {one['image_id'] for one in results['annotations']} <= {one['id'] for one in results['images']}
 
 
+@pytest.mark.usefixtures('_interruptible')
 def test_a_second_interrupt_does_not_wait_for_the_batch():
     reached = []
     with pytest.raises(KeyboardInterrupt), interrupts_between_steps() as step:
