@@ -168,9 +168,10 @@ def wants_groups_fastest(x: Tensor, groups: int, impl: str) -> bool:
     """Whether whoever makes a map like x shall make it with its groups fastest in memory, by permuted weights.
 
     So it is where the compiled loop runs and torch.compile permutes the weights once. In every call, a net takes a
-    fifth more time, and torch 2.11 does not compile float32 convolutions whose weights are computed.
+    fifth more time, and torch 2.11 does not compile float32 convolutions whose weights are computed. Not for one
+    image: where its size is a variable, torch 2.11 takes the permuted memory to be in another format.
     """
-    if not is_compiling() or is_exported() or not freezes_weights():
+    if not is_compiling() or is_exported() or not freezes_weights() or x.shape[0] == 1:
         return False
     return _resolved(impl, x) == 'compiled' and takes_axis_of_groups(groups)
 

@@ -225,6 +225,20 @@ def test_a_compiled_and_frozen_net_takes_any_batch(mixer):
             torch.testing.assert_close(compiled(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif('compiled' not in available_impls(), reason='no C++ compiler for torch.compile')
+@pytest.mark.parametrize(
+    'mixer', ['DepthwiseConv', dict(type='InhomogeneousDynamicDepthwiseConv', groups=8)], ids=str
+)
+def test_a_compiled_and_frozen_net_takes_images_of_any_size_one_at_a_time(mixer):
+    """As a detector gets them; the second size makes the sizes variables."""
+    net = DWNet(dict(embed_dims=24, depths=(1, 1)), mixer).switch_to_deploy()
+    with torch.no_grad(), torch._inductor.config.patch(freezing=True):
+        compiled = torch.compile(net)
+        for size in ((160, 168), (97, 131), (32, 500)):
+            x = images(*size, batch=1)
+            torch.testing.assert_close(compiled(x)[0], net(x)[0], rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_of_images_side_by_side():
     """Of the image, for saliency maps: a deployed net has no others."""
     net = trained('DynamicDepthwiseConv').double().switch_to_deploy()
