@@ -20,7 +20,7 @@ from ..mixers.base import convolution
 from ..mixers.norm import LayerNorm2d, build_norm
 from ..mixers.windows import on_padded, pad_to_multiple
 from ..ops import autocast_off, is_plain, pointwise_linear, pointwise_mlp
-from ..ops.tracing import is_compiling, is_exported
+from ..ops.tracing import is_compiled
 
 
 class PatchEmbed(nn.Module):
@@ -59,7 +59,7 @@ class PatchMerging(nn.Module):
         x = self.norm(torch.cat(neighbours, -1))  # (B, H / 2, W / 2, 4C)
         # One image whose size is a variable of torch.compile: a convolution of this view, whose stride from image
         # to image is then 0, leaves another memory format than torch 2.11 expects with frozen weights: it raises.
-        of_one_image = x.shape[0] == 1 and is_compiling() and not is_exported()
+        of_one_image = x.shape[0] == 1 and is_compiled()
         if of_one_image or not is_plain(self.reduction, nn.Linear):
             return self.reduction(x).permute(0, 3, 1, 2)
         return pointwise_linear(x.permute(0, 3, 1, 2), self.reduction.weight)  # (B, 2C, H / 2, W / 2)

@@ -26,7 +26,7 @@ from .contracts import check_depthwise, check_dynamic, check_generated, check_in
 from .cpu import lifted
 from .implementations import check_impl, impl_in_compiled_code, triton_runs
 from .library import OPS
-from .tracing import freezes_weights, is_compiling, is_exported
+from .tracing import freezes_weights, is_compiled, is_exported
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, impl: str = 'auto') -> Tensor:
@@ -171,7 +171,7 @@ def wants_groups_fastest(x: Tensor, groups: int, impl: str) -> bool:
     fifth more time, and torch 2.11 does not compile float32 convolutions whose weights are computed. Not for one
     image: where its size is a variable, torch 2.11 takes the permuted memory to be in another format.
     """
-    if not is_compiling() or is_exported() or not freezes_weights() or x.shape[0] == 1:
+    if not is_compiled() or not freezes_weights() or x.shape[0] == 1:
         return False
     return _resolved(impl, x) == 'compiled' and takes_axis_of_groups(groups)
 
@@ -183,5 +183,4 @@ def _impl_of_static(x: Tensor, weight: Tensor) -> str:
 
 
 def _resolved(impl: str, x: Tensor) -> str:
-    compiles = is_compiling() and not is_exported()
-    return impl_in_compiled_code(x.device.type) if impl == 'auto' and compiles else impl
+    return impl_in_compiled_code(x.device.type) if impl == 'auto' and is_compiled() else impl

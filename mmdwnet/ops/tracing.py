@@ -24,6 +24,11 @@ def is_exported() -> bool:
     return torch.jit.is_tracing() or (is_compiling() and not _is_dynamo())
 
 
+def is_compiled() -> bool:
+    """Whether torch.compile records what runs, for this machine."""
+    return is_compiling() and not is_exported()
+
+
 @torch.compiler.assume_constant_result
 def freezes_weights() -> bool:
     """Whether torch.compile is to take weights for constants, which it does where no gradient may be asked for."""
