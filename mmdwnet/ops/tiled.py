@@ -33,11 +33,12 @@ def depthwise_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and weight, in their memory layouts."""
-    grad_weight = torch.zeros(weight.shape, dtype=sum_dtype(x), device=x.device)
-    for image in range(x.shape[0]):
-        grad_weight += _kernel_gradient(grad[image], x[image], weight.shape[-1])
-    grad_x = laid_out(_convolve(grad, weight.flip(2, 3), None), x)
-    return grad_x, torch.empty_like(weight).copy_(grad_weight)
+    grad_weight = torch.zeros_like(weight)
+    if len(x):
+        images = zip(grad, x.split(1), strict=True)
+        each = torch.stack([_kernel_gradient(*image, weight.shape[-1]) for image in images])
+        grad_weight.copy_(each.sum(0, dtype=sum_dtype(x)))
+    return laid_out(_convolve(grad, weight.flip(2, 3), None), x), grad_weight
 
 
 def dynamic_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -54,7 +55,7 @@ def dynamic_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, T
     for image in range(x.shape[0]):
         turned = weight[image].flip(1, 2).unsqueeze(1)  # (C, 1, K, K)
         grad_x[image] = _convolve(grad[image : image + 1], turned, None)[0]
-        grad_weight[image] = _kernel_gradient(grad[image], x[image], weight.shape[-1])[:, 0]
+        grad_weight[image] = _kernel_gradient(grad[image], x[image : image + 1], weight.shape[-1])[:, 0]
     return grad_x, grad_weight
 
 
@@ -72,17 +73,24 @@ def laid_out(result: Tensor, like: Tensor) -> Tensor:
 
 
 def _kernel_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
-    """Gradient (C, 1, K, K) of the depth-wise kernel of one image: x and grad are (C, H, W)."""
+    """Gradient (C, 1, K, K) of the depth-wise kernel of one image: grad is (C, H, W), x is (1, C, H, W).
+
+    x is a slice of its batch: torch copies an image that was given its first axis anew, for it does not see that
+    such a map is in channels_last memory.
+    """
     if is_emulated(x.device.type, x.dtype):
         grad, x = grad.float(), x.float()
-    channels, height, _ = x.shape
+    channels, height, _ = grad.shape
     margin = kernel_size // 2
+    convolve = partial(F.conv2d, groups=channels)
+    if height <= STRIP_ROWS:
+        return convolve(x, grad.unsqueeze(1), padding=margin)[0].unsqueeze(1)  # (C, 1, K, K)
     total = torch.zeros(channels, 1, kernel_size, kernel_size, dtype=sum_dtype(x), device=x.device)
-    x = F.pad(x.unsqueeze(0), (margin,) * 4)  # (1, C, H + K - 1, W + K - 1)
+    x = F.pad(x, (0, 0, margin, margin))  # (1, C, H + K - 1, W)
     for top in range(0, height, STRIP_ROWS):
         strip = grad[:, top : top + STRIP_ROWS]  # (C, rows, W)
         rows = x[:, :, top : top + strip.shape[1] + kernel_size - 1]
-        total += F.conv2d(rows, strip.unsqueeze(1), groups=channels)[0].unsqueeze(1)  # (C, 1, K, K)
+        total += convolve(rows, strip.unsqueeze(1), padding=(0, margin))[0].unsqueeze(1)
     return total
 
 
