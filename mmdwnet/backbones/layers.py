@@ -55,8 +55,8 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, 2).permute(0, 2, 3, 1)  # (B, H, W, C)
-        neighbours = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        x = self.norm(torch.cat(neighbours, -1))  # (B, H / 2, W / 2, 4C)
+        pairs = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, H / 2, row, W / 2, column, C)
+        x = self.norm(pairs.permute(0, 1, 3, 4, 2, 5).flatten(3))  # (B, H / 2, W / 2, 4C)
         # One image whose size is a variable of torch.compile: a convolution of this view, whose stride from image
         # to image is then 0, leaves another memory format than torch 2.11 expects with frozen weights: it raises.
         of_one_image = x.shape[0] == 1 and is_compiled()
