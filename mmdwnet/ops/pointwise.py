@@ -28,10 +28,9 @@ from .tracing import is_compiling, is_recorded, is_transformed, looks_into_modul
 
 # Bytes of the hidden map that are made at once: they stay in the last cache of two cores.
 HIDDEN_BYTES = 5_000_000
-# Channels beyond which oneDNN's weight gradient of a 1x1 convolution in bfloat16 is slower than a product of
-# matrices: 4.5 to 2.2 ms for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC with AVX-512. In float32
-# it never is there.
-WIDE = 1024
+# Weights beyond which oneDNN's gradient of them, in bfloat16, is slower than a product of matrices: 4.5 to 2.2 ms
+# for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC with AVX-512. In float32 it never is there.
+WIDE = 500_000
 # Channels beyond which a CPU with AVX2 alone shall not convolve: on two cores oneDNN takes 51 ms for a piece of
 # 392 positions from 3072 to 768, and MKL 14.
 DEEP = 2048
@@ -57,8 +56,12 @@ def _linear_on_cpu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if is_recorded():  # the compiler chooses by itself
         return _convolution(x, weight, bias)
     trains = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    multiplies = prefers_products() and (trains or weight.shape[1] > DEEP)
+    multiplies = prefers_products() and (trains or weight.shape[1] > DEEP) or trains and _is_wide(x, weight)
     return (_product if multiplies else _convolution)(x, weight, bias)
+
+
+def _is_wide(x: Tensor, weight: Tensor) -> bool:
+    return x.dtype == torch.bfloat16 and weight.numel() > WIDE
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -111,10 +114,7 @@ def pointwise_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bi
 def _mlp(*arguments: Tensor) -> Tensor:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments):
         return _Mlp.apply(*arguments)
-    x, weight1, bias1, weight2, bias2 = arguments
-    if x.device.type == 'cpu' and x.numel():
-        return _mlp_in_pieces(*arguments)
-    return pointwise_linear(_gelu(pointwise_linear(x, weight1, bias1)), weight2, bias2)
+    return _mlp_in_pieces(*arguments, keeps=False)[0]
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
@@ -141,13 +141,8 @@ class _Mlp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight1, bias1, weight2, bias2):
-        if x.device.type == 'cpu' and x.numel():
-            hidden = x.new_empty(x.shape[0], *x.shape[2:], len(weight1)).permute(0, 3, 1, 2)
-            out = _mlp_in_pieces(x, weight1, bias1, weight2, bias2, hidden)
-        else:
-            hidden = pointwise_linear(x, weight1, bias1)
-            out = pointwise_linear(_gelu(hidden), weight2, bias2)
-        ctx.save_for_backward(x, weight1, bias1, hidden, weight2)
+        out, hidden = _mlp_in_pieces(x, weight1, bias1, weight2, bias2, keeps=True)
+        ctx.save_for_backward(x, weight1, bias1, weight2, *hidden)
         return out
 
     @staticmethod
@@ -157,54 +152,65 @@ class _Mlp(torch.autograd.Function):
 
     @staticmethod
     def _backward(ctx, grad):
-        x, weight1, bias1, hidden, weight2 = ctx.saved_tensors
+        x, weight1, bias1, weight2, *hidden = ctx.saved_tensors
         if torch.is_grad_enabled():  # second derivatives: the hidden map is a function of the arguments
-            hidden = pointwise_linear(x, weight1, bias1)
-        elif x.device.type == 'cpu' and x.numel():
-            return _gradients_in_pieces(grad, x, weight1, hidden, weight2, ctx.needs_input_grad)
-        return _gradients(grad, x, weight1, hidden, weight2, ctx.needs_input_grad)
+            hidden = [pointwise_linear(*_pieces(x, 1), weight1, bias1)]
+        return _gradients_in_pieces(grad, x, weight1, hidden, weight2, ctx.needs_input_grad)
 
 
 def _mlp_in_pieces(
-    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, kept: Tensor | None = None
-) -> Tensor:
-    """The MLP; `kept`, if any, is a channels_last map that gets the hidden map before the GELU."""
-    fused = kept is None and _onednn_activates(x, weight1, bias1)
-    out = x.new_empty(x.shape[0], *x.shape[2:], len(weight2)).permute(0, 3, 1, 2)
-    parts = [_pieces(tensor, x, weight1) for tensor in (x, out, *[kept] * (kept is not None))]
-    for part, into, *keep in zip(*parts, strict=True):
-        if fused:
-            kernel = weight1[:, :, None, None]
-            activated = CONVOLUTION(part, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
-        else:
-            hidden = pointwise_linear(part, weight1, bias1)
-            for tensor in keep:
-                tensor.copy_(hidden)
-            activated = _gelu(hidden)
-        into.copy_(pointwise_linear(activated, weight2, bias2))
-    return out
+    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keeps: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """The MLP; and the pieces of its hidden map before the GELU, if `keeps`."""
+    layers, pieces = (weight1, bias1, weight2, bias2, keeps), _number_of_pieces(x, weight1)
+    if pieces == 1:
+        out, hidden = _both_layers(_pieces(x, 1)[0], *layers)
+        return _as_map(out, x), hidden
+    out, hidden = x.new_empty(x.shape[0], *x.shape[2:], len(weight2)).permute(0, 3, 1, 2), []
+    for part, into in zip(_pieces(x, pieces), _pieces(out, pieces), strict=True):
+        out_part, kept = _both_layers(part, *layers)
+        into.copy_(out_part)
+        hidden += kept
+    return out, hidden
+
+
+def _both_layers(
+    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keeps: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """The MLP of a map in channels_last memory; and its hidden map before the GELU, if that is kept."""
+    if not keeps and _onednn_activates(x, weight1, bias1):
+        kernel = weight1[:, :, None, None]
+        activated = CONVOLUTION(x, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
+        return pointwise_linear(activated, weight2, bias2), []
+    hidden = pointwise_linear(x, weight1, bias1)
+    return pointwise_linear(_gelu(hidden), weight2, bias2), [hidden] * keeps
 
 
 def _gradients_in_pieces(
-    grad: Tensor, x: Tensor, weight1: Tensor, hidden: Tensor, weight2: Tensor, wanted: Sequence[bool]
+    grad: Tensor, x: Tensor, weight1: Tensor, hidden: Sequence[Tensor], weight2: Tensor, wanted: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """As `_gradients`; those of weights and biases are summed up in float32."""
+    """As `_gradients`, the hidden map in pieces; those of weights and biases are summed up in float32."""
+    if len(hidden) == 1:
+        of_x, *of_layers = _gradients(_pieces(grad, 1)[0], _pieces(x, 1)[0], weight1, hidden[0], weight2, wanted)
+        return None if of_x is None else _as_map(of_x, x), *of_layers
     grad_x = torch.empty_like(x, memory_format=torch.channels_last) if wanted[0] else None
-    shapes = weight1.shape, weight1.shape[:1], weight2.shape, weight2.shape[:1]
-    sums = [
-        x.new_zeros(shape, dtype=sum_dtype(x)) if is_wanted else None
-        for shape, is_wanted in zip(shapes, wanted[1:], strict=True)
-    ]
+    sums: list[Tensor | None] = [None] * 4
     # where nothing is wanted of the input, its own pieces stand in and are not written
-    parts = (_pieces(tensor, x, weight1) for tensor in (grad, x, hidden, x if grad_x is None else grad_x))
-    for above, part, hidden_part, into in zip(*parts, strict=True):
+    maps = grad, x, x if grad_x is None else grad_x
+    parts = (_pieces(tensor, len(hidden)) for tensor in maps)
+    for above, part, into, hidden_part in zip(*parts, hidden, strict=True):
         of_part, *of_layers = _gradients(above, part, weight1, hidden_part, weight2, wanted)
         if of_part is not None:
             into.copy_(of_part)
-        for total, gradient in zip(sums, of_layers, strict=True):
-            if total is not None:
-                total += gradient
+        sums = [_added(total, gradient) for total, gradient in zip(sums, of_layers, strict=True)]
     return grad_x, *(None if total is None else total.to(x.dtype) for total in sums)
+
+
+def _added(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    """Their sum, in float32 or wider; the first gradient has nothing to be added to."""
+    if total is None or gradient is None:
+        return None if gradient is None else gradient.to(sum_dtype(gradient))
+    return total.add_(gradient)
 
 
 def _gradients(
@@ -216,8 +222,12 @@ def _gradients(
     grad_activated, *of_second = _linear_gradients(grad, activated, weight2, (any(first), *second))
     if not any(first):
         return None, None, None, *of_second
-    rows = (tensor.permute(0, 2, 3, 1) for tensor in (grad_activated, hidden))  # see `_gelu`
-    grad_hidden = torch.ops.aten.gelu_backward(*rows).permute(0, 3, 1, 2)
+    rows, hidden_rows = (tensor.permute(0, 2, 3, 1) for tensor in (grad_activated, hidden))  # see `_gelu`
+    if torch.is_grad_enabled():
+        rows = torch.ops.aten.gelu_backward(rows, hidden_rows)
+    else:  # in place, for what is in the cache
+        torch.ops.aten.gelu_backward.grad_input(rows, hidden_rows, grad_input=rows)
+    grad_hidden = rows.permute(0, 3, 1, 2)
     return *_linear_gradients(grad_hidden, x, weight1, first), *of_second
 
 
@@ -233,7 +243,7 @@ def _linear_gradients(
     of_x, of_weight, of_bias = wanted
     convolves = x.device.type == 'cpu' and not prefers_products()
     kernel, sizes = weight[:, :, None, None], ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-    if convolves and not (x.dtype == torch.bfloat16 and max(weight.shape) > WIDE):
+    if convolves and not _is_wide(x, weight):
         grad_x, grad_kernel, grad_bias = torch.ops.aten.convolution_backward(
             grad, x, kernel, [len(weight)], *sizes, list(wanted)
         )
@@ -248,23 +258,39 @@ def _linear_gradients(
     return grad_x, grad_rows.t() @ x_rows if of_weight else None, grad_rows.sum(0) if of_bias else None
 
 
-def _pieces(tensor: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-    """A map cut into pieces of equal length, (1, C, P, 1) in channels_last memory: views, if it is in such memory.
+def _number_of_pieces(x: Tensor, weight: Tensor) -> int:
+    """Into how many pieces the hidden map is cut, so that one stays in the cache; 1 where nothing is cut.
 
     Args:
-        tensor: the map, (B, C, H, W).
         x: the input of the MLP.
-        weight: of its first layer; they say how many positions of the hidden map stay in the cache.
+        weight: of its first layer.
     """
     positions = x.shape[0] * x.shape[2] * x.shape[3]
+    if x.device.type != 'cpu' or not positions:
+        return 1
     at_once = max(1, HIDDEN_BYTES // max(len(weight) * x.element_size(), 1))
-    pieces = -(-positions // at_once)
+    return -(-positions // at_once)
+
+
+def _pieces(tensor: Tensor, pieces: int) -> tuple[Tensor, ...]:
+    """A map (B, C, H, W) cut into so many pieces of equal length, (1, C, P, 1) in channels_last memory.
+
+    They are views, if the map is in such memory. An empty map is returned as it is, for none has such pieces.
+    """
+    if not tensor.numel():
+        return (tensor,)
     # the positions of all images as the rows of one image: (1, C, B*H*W, 1)
-    rows = tensor.permute(0, 2, 3, 1).reshape(1, positions, 1, tensor.shape[1]).permute(0, 3, 1, 2)
-    return rows.split(-(-positions // pieces), 2)
+    rows = tensor.permute(0, 2, 3, 1).reshape(1, -1, 1, tensor.shape[1]).permute(0, 3, 1, 2)
+    return rows.split(-(-rows.shape[2] // pieces), 2)
+
+
+def _as_map(piece: Tensor, like: Tensor) -> Tensor:
+    """The map (B, C', H, W) of the size of `like` whose only piece this is, (1, C', B*H*W, 1)."""
+    rows = piece.permute(0, 2, 3, 1)
+    return rows.reshape(like.shape[0], *like.shape[2:], rows.shape[3]).permute(0, 3, 1, 2)
 
 
 def _onednn_activates(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """Whether oneDNN shall apply the GELU of a 1x1 convolution itself; in float16 that was not measured."""
     one_dtype = x.dtype == weight.dtype == bias.dtype != torch.float16
-    return CONVOLUTION is not None and one_dtype and onednn_computes(x.dtype)
+    return CONVOLUTION is not None and x.device.type == 'cpu' and one_dtype and onednn_computes(x.dtype)
