@@ -27,6 +27,13 @@ def sum_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def added(total: Tensor | None, term: Tensor | None) -> Tensor | None:
+    """A sum and one term more, in `sum_dtype`; None is nothing. The sum, or the first term, may be written to."""
+    if term is None:
+        return total
+    return term.to(sum_dtype(term)) if total is None else total.add_(term)
+
+
 def generator_dtype(x: Tensor) -> torch.dtype:
     """What kernels are generated in: bfloat16 where its products are fast; float16 often has none."""
     has_product = x.dtype == torch.bfloat16 and not is_emulated(x.device.type, x.dtype)

@@ -23,13 +23,15 @@ from torch.nn.modules import module as all_modules
 
 from .autocast import autocast_off
 from .cpu import CONVOLUTION, computed, onednn_computes, prefers_products
-from .flat_maps import sum_dtype
+from .flat_maps import added
 from .tracing import is_compiling, is_recorded, is_transformed, looks_into_modules
 
 # Bytes of the hidden map that are made at once: they stay in the last cache of two cores.
 HIDDEN_BYTES = 5_000_000
-# Weights beyond which oneDNN's gradient of them, in bfloat16, is slower than a product of matrices: 4.5 to 2.2 ms
-# for 768 to 3072 channels at 8 x 7 x 7, two cores of an AMD EPYC with AVX-512. In float32 it never is there.
+# Weights of a layer beyond which products of matrices train it in bfloat16, and not convolutions, for oneDNN's
+# gradient of so many is slow: two cores of an AMD EPYC with AVX-512 take 4.5 and 2.2 ms for that of 768 to 3072
+# channels at 8 x 7 x 7, 3.2 and 2.7 for all gradients of 768 to 768, and as long for 384 to 384 at 14 x 14. In
+# float32 convolutions are as fast or faster there.
 WIDE = 500_000
 # Channels beyond which a CPU with AVX2 alone shall not convolve: on two cores oneDNN takes 51 ms for a piece of
 # 392 positions from 3072 to 768, and MKL 14.
@@ -56,7 +58,9 @@ def _linear_on_cpu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if is_recorded():  # the compiler chooses by itself
         return _convolution(x, weight, bias)
     trains = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    multiplies = prefers_products() and (trains or weight.shape[1] > DEEP) or trains and _is_wide(x, weight)
+    multiplies = trains and _is_wide(x, weight)
+    if prefers_products():
+        multiplies = trains or weight.shape[1] > DEEP
     return (_product if multiplies else _convolution)(x, weight, bias)
 
 
@@ -114,7 +118,7 @@ def pointwise_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bi
 def _mlp(*arguments: Tensor) -> Tensor:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments):
         return _Mlp.apply(*arguments)
-    return _mlp_in_pieces(*arguments, keeps=False)[0]
+    return _both_layers_of_map(*arguments, keeps=False)[0]
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
@@ -141,7 +145,7 @@ class _Mlp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight1, bias1, weight2, bias2):
-        out, hidden = _mlp_in_pieces(x, weight1, bias1, weight2, bias2, keeps=True)
+        out, hidden = _both_layers_of_map(x, weight1, bias1, weight2, bias2, keeps=True)
         ctx.save_for_backward(x, weight1, bias1, weight2, *hidden)
         return out
 
@@ -154,21 +158,32 @@ class _Mlp(torch.autograd.Function):
     def _backward(ctx, grad):
         x, weight1, bias1, weight2, *hidden = ctx.saved_tensors
         if torch.is_grad_enabled():  # second derivatives: the hidden map is a function of the arguments
-            hidden = [pointwise_linear(*_pieces(x, 1), weight1, bias1)]
-        return _gradients_in_pieces(grad, x, weight1, hidden, weight2, ctx.needs_input_grad)
+            hidden = [pointwise_linear(x, weight1, bias1)]
+        elif _is_cut(x):
+            return _gradients_in_pieces(grad, x, weight1, hidden, weight2, ctx.needs_input_grad)
+        return _gradients(grad, x, weight1, *hidden, weight2, ctx.needs_input_grad)
+
+
+def _both_layers_of_map(x: Tensor, *options: Tensor, keeps: bool) -> tuple[Tensor, list[Tensor]]:
+    return (_mlp_in_pieces if _is_cut(x) else _both_layers)(x, *options, keeps)
+
+
+def _is_cut(x: Tensor) -> bool:
+    """Whether the MLP takes a map in pieces: no other device has to, and an empty map has none."""
+    return x.device.type == 'cpu' and x.numel() > 0
 
 
 def _mlp_in_pieces(
     x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keeps: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """The MLP; and the pieces of its hidden map before the GELU, if `keeps`."""
-    layers, pieces = (weight1, bias1, weight2, bias2, keeps), _number_of_pieces(x, weight1)
+    """The MLP of a map that is not empty; and its hidden map before the GELU, in pieces, if that is kept."""
+    layers, pieces = (weight1, bias1, weight2, bias2), _number_of_pieces(x, weight1)
     if pieces == 1:
-        out, hidden = _both_layers(_pieces(x, 1)[0], *layers)
+        out, hidden = _both_layers(*_pieces(x, 1), *layers, keeps)
         return _as_map(out, x), hidden
     out, hidden = x.new_empty(x.shape[0], *x.shape[2:], len(weight2)).permute(0, 3, 1, 2), []
     for part, into in zip(_pieces(x, pieces), _pieces(out, pieces), strict=True):
-        out_part, kept = _both_layers(part, *layers)
+        out_part, kept = _both_layers(part, *layers, keeps)
         into.copy_(out_part)
         hidden += kept
     return out, hidden
@@ -177,7 +192,7 @@ def _mlp_in_pieces(
 def _both_layers(
     x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keeps: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """The MLP of a map in channels_last memory; and its hidden map before the GELU, if that is kept."""
+    """The MLP of a map or of a piece; and its hidden map before the GELU, if that is kept."""
     if not keeps and _onednn_activates(x, weight1, bias1):
         kernel = weight1[:, :, None, None]
         activated = CONVOLUTION(x, kernel, bias1, [0, 0], [1, 1], [1, 1], 1, 'gelu', [], 'none')
@@ -191,8 +206,8 @@ def _gradients_in_pieces(
 ) -> tuple[Tensor | None, ...]:
     """As `_gradients`, the hidden map in pieces; those of weights and biases are summed up in float32."""
     if len(hidden) == 1:
-        of_x, *of_layers = _gradients(_pieces(grad, 1)[0], _pieces(x, 1)[0], weight1, hidden[0], weight2, wanted)
-        return None if of_x is None else _as_map(of_x, x), *of_layers
+        of_x, *of_layers = _gradients(*_pieces(grad, 1), *_pieces(x, 1), weight1, *hidden, weight2, wanted)
+        return (None if of_x is None else _as_map(of_x, x)), *of_layers
     grad_x = torch.empty_like(x, memory_format=torch.channels_last) if wanted[0] else None
     sums: list[Tensor | None] = [None] * 4
     # where nothing is wanted of the input, its own pieces stand in and are not written
@@ -202,15 +217,8 @@ def _gradients_in_pieces(
         of_part, *of_layers = _gradients(above, part, weight1, hidden_part, weight2, wanted)
         if of_part is not None:
             into.copy_(of_part)
-        sums = [_added(total, gradient) for total, gradient in zip(sums, of_layers, strict=True)]
+        sums = [added(total, gradient) for total, gradient in zip(sums, of_layers, strict=True)]
     return grad_x, *(None if total is None else total.to(x.dtype) for total in sums)
-
-
-def _added(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
-    """Their sum, in float32 or wider; the first gradient has nothing to be added to."""
-    if total is None or gradient is None:
-        return None if gradient is None else gradient.to(sum_dtype(gradient))
-    return total.add_(gradient)
 
 
 def _gradients(
@@ -223,9 +231,9 @@ def _gradients(
     if not any(first):
         return None, None, None, *of_second
     rows, hidden_rows = (tensor.permute(0, 2, 3, 1) for tensor in (grad_activated, hidden))  # see `_gelu`
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or rows.device.type != 'cpu':
         rows = torch.ops.aten.gelu_backward(rows, hidden_rows)
-    else:  # in place, for what is in the cache
+    else:  # in place: it is in the cache, and nothing else needs it. Elsewhere vmap would have no rule for that.
         torch.ops.aten.gelu_backward.grad_input(rows, hidden_rows, grad_input=rows)
     grad_hidden = rows.permute(0, 3, 1, 2)
     return *_linear_gradients(grad_hidden, x, weight1, first), *of_second
@@ -252,45 +260,41 @@ def _linear_gradients(
     if of_x and convolves:
         alone = [True, False, False]  # with the bias torch makes the gradient of the weight too, and drops it
         grad_x = torch.ops.aten.convolution_backward(grad, x, kernel, None, *sizes, alone)[0]
-    elif of_x:
-        grad_x = (grad.permute(0, 2, 3, 1) @ weight).permute(0, 3, 1, 2)
     grad_rows, x_rows = (tensor.permute(0, 2, 3, 1).flatten(0, 2) for tensor in (grad, x))  # (B*H*W, C)
+    if of_x and not convolves:
+        grad_x = _as_map(grad_rows @ weight, x)
     return grad_x, grad_rows.t() @ x_rows if of_weight else None, grad_rows.sum(0) if of_bias else None
 
 
 def _number_of_pieces(x: Tensor, weight: Tensor) -> int:
-    """Into how many pieces the hidden map is cut, so that one stays in the cache; 1 where nothing is cut.
+    """Into how many pieces the hidden map of an input x is cut, so that one stays in the cache.
 
     Args:
         x: the input of the MLP.
         weight: of its first layer.
     """
-    positions = x.shape[0] * x.shape[2] * x.shape[3]
-    if x.device.type != 'cpu' or not positions:
-        return 1
     at_once = max(1, HIDDEN_BYTES // max(len(weight) * x.element_size(), 1))
-    return -(-positions // at_once)
+    return -(-x.shape[0] * x.shape[2] * x.shape[3] // at_once)
 
 
 def _pieces(tensor: Tensor, pieces: int) -> tuple[Tensor, ...]:
     """A map (B, C, H, W) cut into so many pieces of equal length, (1, C, P, 1) in channels_last memory.
 
-    They are views, if the map is in such memory. An empty map is returned as it is, for none has such pieces.
+    They are views, if the map is in such memory.
     """
-    if not tensor.numel():
-        return (tensor,)
     # the positions of all images as the rows of one image: (1, C, B*H*W, 1)
     rows = tensor.permute(0, 2, 3, 1).reshape(1, -1, 1, tensor.shape[1]).permute(0, 3, 1, 2)
     return rows.split(-(-rows.shape[2] // pieces), 2)
 
 
-def _as_map(piece: Tensor, like: Tensor) -> Tensor:
-    """The map (B, C', H, W) of the size of `like` whose only piece this is, (1, C', B*H*W, 1)."""
-    rows = piece.permute(0, 2, 3, 1)
-    return rows.reshape(like.shape[0], *like.shape[2:], rows.shape[3]).permute(0, 3, 1, 2)
+def _as_map(rows: Tensor, like: Tensor) -> Tensor:
+    """The channels_last map (B, C', H, W) of the size of `like` of its rows, (B*H*W, C') or (1, C', B*H*W, 1)."""
+    if rows.dim() == 4:
+        rows = rows.permute(0, 2, 3, 1)
+    return rows.contiguous().view(like.shape[0], *like.shape[2:], rows.shape[-1]).permute(0, 3, 1, 2)
 
 
 def _onednn_activates(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """Whether oneDNN shall apply the GELU of a 1x1 convolution itself; in float16 that was not measured."""
     one_dtype = x.dtype == weight.dtype == bias.dtype != torch.float16
-    return CONVOLUTION is not None and x.device.type == 'cpu' and one_dtype and onednn_computes(x.dtype)
+    return CONVOLUTION is not None and _is_cut(x) and one_dtype and onednn_computes(x.dtype)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .cpu import is_emulated, lifted
-from .flat_maps import FlatMaps, generator_dtype, sum_dtype
+from .flat_maps import FlatMaps, added, generator_dtype
 
 # Rows of a map that serve as one kernel in the weight gradient: beyond that oneDNN becomes slower.
 STRIP_ROWS = 64
@@ -33,11 +33,10 @@ def depthwise_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and weight, in their memory layouts."""
-    grad_weight = torch.zeros_like(weight)
-    if len(x):
-        images = zip(grad, x.split(1), strict=True)
-        each = torch.stack([_kernel_gradient(*image, weight.shape[-1]) for image in images])
-        grad_weight.copy_(each.sum(0, dtype=sum_dtype(x)))
+    total = None
+    for image in range(x.shape[0]):
+        total = added(total, _kernel_gradient(grad[image], x[image : image + 1], weight.shape[-1]))
+    grad_weight = torch.zeros_like(weight) if total is None else torch.empty_like(weight).copy_(total)
     return laid_out(_convolve(grad, weight.flip(2, 3), None), x), grad_weight
 
 
@@ -85,13 +84,13 @@ def _kernel_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
     convolve = partial(F.conv2d, groups=channels)
     if height <= STRIP_ROWS:
         return convolve(x, grad.unsqueeze(1), padding=margin)[0].unsqueeze(1)  # (C, 1, K, K)
-    total = torch.zeros(channels, 1, kernel_size, kernel_size, dtype=sum_dtype(x), device=x.device)
+    total = None
     x = F.pad(x, (0, 0, margin, margin))  # (1, C, H + K - 1, W)
     for top in range(0, height, STRIP_ROWS):
         strip = grad[:, top : top + STRIP_ROWS]  # (C, rows, W)
         rows = x[:, :, top : top + strip.shape[1] + kernel_size - 1]
-        total += convolve(rows, strip.unsqueeze(1), padding=(0, margin))[0].unsqueeze(1)
-    return total
+        total = added(total, convolve(rows, strip.unsqueeze(1), padding=(0, margin)))
+    return total[0].unsqueeze(1)
 
 
 def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdwnet import DWNet
 from mmdwnet.backbones.archs import PYRAMID_ARCHS
+from mmdwnet.backbones.layers import PatchMerging
 from mmdwnet.mixers import DepthwiseConv
 
 MIXERS = ['DepthwiseConv', 'DynamicDepthwiseConv', 'InhomogeneousDynamicDepthwiseConv']
@@ -117,6 +118,24 @@ def test_outputs_are_what_mmcv_ops_read():
             pooled, ops.RoIAlign(7, 1 / stride)(out.clone(memory_format=torch.contiguous_format), boxes)
         )
         assert out.is_contiguous()
+
+
+@pytest.mark.parametrize('size', [(6, 4), (5, 7), (1, 3)])
+def test_patch_merging_and_its_gradients_are_those_of_four_slices(size):
+    """Neighbours in Swin's order, (row, column): (0, 0), (1, 0), (0, 1), (1, 1); zeros where a side is odd."""
+    merging = PatchMerging(6).double()
+    x = images(2, *size).double()[:, [0, 1, 2, 2, 1, 0]].requires_grad_()
+    even = nn.functional.pad(x, (0, size[1] % 2, 0, size[0] % 2)).permute(0, 2, 3, 1)  # (B, H, W, C)
+    slices = [even[:, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    expected = merging.reduction(merging.norm(torch.cat(slices, -1))).permute(0, 3, 1, 2)
+    out = merging(x)
+    torch.testing.assert_close(out, expected)
+    cotangent = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    of = (x, *merging.parameters())
+    for ours, theirs in zip(
+        torch.autograd.grad(out, of, cotangent), torch.autograd.grad(expected, of, cotangent), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_inside_maps_are_channels_last():

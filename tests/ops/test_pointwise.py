@@ -43,6 +43,24 @@ def test_a_linear(with_bias, dtype):
     assert_close(out, plain_linear(x.double(), weight.double(), None if bias is None else bias.double()))
 
 
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ('dtype', 'wide'), [(torch.float64, 99), (torch.float32, 1), (torch.bfloat16, 1), (torch.bfloat16, 99)]
+)
+def test_gradients_of_a_linear(dtype, wide, layout, instructions, monkeypatch):
+    """Where they are a convolution's and where they are a product's."""
+    monkeypatch.setattr(pointwise, 'WIDE', wide)
+    x, weight, bias, *_ = inputs(dtype)
+    arguments = [leaf.requires_grad_() for leaf in (x.contiguous(memory_format=layout), weight, bias)]
+    doubles = [argument.detach().double().requires_grad_() for argument in arguments]
+    cotangent = torch.randn(2, 11, 5, 7, generator=torch.Generator().manual_seed(1)).to(dtype)
+    got = torch.autograd.grad(pointwise_linear(*arguments), arguments, cotangent)
+    expected = torch.autograd.grad(plain_linear(*doubles), doubles, cotangent.double())
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.dtype == dtype
+        assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize('rows', [0, 1, 8])
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, *HALF_DTYPES])
 def test_a_linear_of_few_rows_and_its_gradients(dtype, rows):
@@ -104,10 +122,12 @@ def test_gradients_are_those_of_the_plain_operations(dtype, wide, layout, size, 
         assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize('size', [8 * 88, 10**7])
 @pytest.mark.parametrize('wanted', [(0,), (1, 2, 3, 4), (3, 4), (0, 1, 4), (2,)])
 @pytest.mark.parametrize(('dtype', 'wide'), [(torch.float32, 99), (torch.bfloat16, 1), (torch.bfloat16, 99)])
-def test_what_is_frozen_costs_nothing(wanted, dtype, wide, instructions, monkeypatch):
-    """Gradients of some arguments alone are right, and make no products of the others."""
+def test_what_is_frozen_costs_nothing(wanted, dtype, wide, size, instructions, monkeypatch):
+    """Gradients of some arguments alone are right, in pieces or not, and make no products of the others."""
+    monkeypatch.setattr(pointwise, 'HIDDEN_BYTES', size)
     monkeypatch.setattr(pointwise, 'WIDE', wide)
     arguments = inputs(dtype)
     doubles = [argument.double() for argument in arguments]
@@ -135,7 +155,9 @@ def test_under_the_transforms_of_torch_func():
         assert_close(ours, theirs)
 
 
-def test_first_and_second_derivatives_in_float64():
+@pytest.mark.parametrize('size', [1, 8 * 88, 10**7])
+def test_first_and_second_derivatives_in_float64(size, monkeypatch):
+    monkeypatch.setattr(pointwise, 'HIDDEN_BYTES', size)
     arguments = [argument.requires_grad_() for argument in inputs(torch.float64, (2, 3, 1, 2))]
     assert torch.autograd.gradcheck(pointwise_mlp, arguments)
     assert torch.autograd.gradgradcheck(pointwise_mlp, arguments)
@@ -165,3 +187,44 @@ def test_autocast_and_an_empty_batch():
     assert {argument.grad.dtype for argument in arguments} == {torch.float32}
     with torch.no_grad():
         assert pointwise_mlp(arguments[0][:0], *arguments[1:]).shape == (0, 4, 5, 7)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_an_empty_batch_has_gradients(dtype):
+    x, *layers = [argument.requires_grad_() for argument in inputs(dtype)]
+    out = pointwise_mlp(x[:0], *layers)
+    assert out.shape == (0, 4, 5, 7)
+    for argument, gradient in zip((x, *layers), torch.autograd.grad(out.sum(), (x, *layers)), strict=True):
+        assert gradient.shape == argument.shape and not gradient.any()
+
+
+@pytest.mark.parametrize('size', [8 * 88, 10**7])
+@pytest.mark.parametrize('channels', [1, 6])
+def test_maps_and_gradients_are_in_channels_last_memory(channels, size, monkeypatch):
+    """One channel too, whose memory is of both formats."""
+    monkeypatch.setattr(pointwise, 'HIDDEN_BYTES', size)
+    arguments = [argument.requires_grad_() for argument in inputs(size=(2, channels, 5, 7))]
+    out = pointwise_mlp(*arguments)
+    cotangent = torch.randn(out.shape).contiguous(memory_format=torch.channels_last)
+    (grad_x,) = torch.autograd.grad(out, arguments[:1], cotangent)
+    for tensor in (out, grad_x):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_second_backward_pass_gives_the_same():
+    """The gradient of the GELU is made in place, and of nothing that is kept."""
+    arguments = [argument.requires_grad_() for argument in inputs()]
+    out = pointwise_mlp(*arguments)
+    cotangent = torch.randn(out.shape)
+    first = torch.autograd.grad(out, arguments, cotangent, retain_graph=True)
+    for once, again in zip(first, torch.autograd.grad(out, arguments, cotangent), strict=True):
+        torch.testing.assert_close(again, once, rtol=0, atol=0)
+
+
+def test_gradients_of_several_cotangents_at_once_where_the_map_is_not_cut():
+    """As on a GPU, which torch maps over; on a CPU the pieces are written one by one, and torch says so."""
+    x, *layers = [argument.to('meta').requires_grad_() for argument in inputs()]
+    out = pointwise_mlp(x, *layers)
+    cotangents = torch.empty(3, *out.shape, device='meta')
+    (grad_x,) = torch.func.vmap(lambda cotangent: torch.autograd.grad(out, x, cotangent))(cotangents)
+    assert grad_x.shape == (3, *x.shape)
