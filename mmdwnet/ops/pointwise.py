@@ -164,8 +164,9 @@ class _Mlp(torch.autograd.Function):
         return _gradients(grad, x, weight1, *hidden, weight2, ctx.needs_input_grad)
 
 
-def _both_layers_of_map(x: Tensor, *options: Tensor, keeps: bool) -> tuple[Tensor, list[Tensor]]:
-    return (_mlp_in_pieces if _is_cut(x) else _both_layers)(x, *options, keeps)
+def _both_layers_of_map(x: Tensor, *layers: Tensor, keeps: bool) -> tuple[Tensor, list[Tensor]]:
+    """The MLP of a map, in pieces or not; and its hidden map before the GELU, in as many, if that is kept."""
+    return (_mlp_in_pieces if _is_cut(x) else _both_layers)(x, *layers, keeps)
 
 
 def _is_cut(x: Tensor) -> bool:

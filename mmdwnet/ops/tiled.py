@@ -36,7 +36,7 @@ def depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor,
     total = None
     for image in range(x.shape[0]):
         total = added(total, _kernel_gradient(grad[image], x[image : image + 1], weight.shape[-1]))
-    grad_weight = torch.zeros_like(weight) if total is None else torch.empty_like(weight).copy_(total)
+    grad_weight = torch.zeros_like(weight) if total is None else torch.empty_like(weight).copy_(total.unsqueeze(1))
     return laid_out(_convolve(grad, weight.flip(2, 3), None), x), grad_weight
 
 
@@ -54,7 +54,7 @@ def dynamic_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, T
     for image in range(x.shape[0]):
         turned = weight[image].flip(1, 2).unsqueeze(1)  # (C, 1, K, K)
         grad_x[image] = _convolve(grad[image : image + 1], turned, None)[0]
-        grad_weight[image] = _kernel_gradient(grad[image], x[image : image + 1], weight.shape[-1])[:, 0]
+        grad_weight[image] = _kernel_gradient(grad[image], x[image : image + 1], weight.shape[-1])
     return grad_x, grad_weight
 
 
@@ -72,7 +72,7 @@ def laid_out(result: Tensor, like: Tensor) -> Tensor:
 
 
 def _kernel_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
-    """Gradient (C, 1, K, K) of the depth-wise kernel of one image: grad is (C, H, W), x is (1, C, H, W).
+    """Gradient (C, K, K) of the depth-wise kernel of one image: grad is (C, H, W), x is (1, C, H, W).
 
     x is a slice of its batch: torch copies an image that was given its first axis anew, for it does not see that
     such a map is in channels_last memory.
@@ -83,14 +83,14 @@ def _kernel_gradient(grad: Tensor, x: Tensor, kernel_size: int) -> Tensor:
     margin = kernel_size // 2
     convolve = partial(F.conv2d, groups=channels)
     if height <= STRIP_ROWS:
-        return convolve(x, grad.unsqueeze(1), padding=margin)[0].unsqueeze(1)  # (C, 1, K, K)
+        return convolve(x, grad.unsqueeze(1), padding=margin)[0]  # (C, K, K)
     total = None
     x = F.pad(x, (0, 0, margin, margin))  # (1, C, H + K - 1, W)
     for top in range(0, height, STRIP_ROWS):
         strip = grad[:, top : top + STRIP_ROWS]  # (C, rows, W)
         rows = x[:, :, top : top + strip.shape[1] + kernel_size - 1]
-        total = added(total, convolve(rows, strip.unsqueeze(1), padding=(0, margin)))
-    return total[0].unsqueeze(1)
+        total = added(total, convolve(rows, strip.unsqueeze(1), padding=(0, margin))[0])
+    return total
 
 
 def inhomogeneous_forward(x: Tensor, weight: Tensor) -> Tensor:

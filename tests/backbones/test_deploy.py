@@ -227,7 +227,9 @@ def test_a_compiled_and_frozen_net_takes_any_batch(mixer):
 
 @pytest.mark.skipif('compiled' not in available_impls(), reason='no C++ compiler for torch.compile')
 @pytest.mark.parametrize(
-    'mixer', ['DepthwiseConv', dict(type='InhomogeneousDynamicDepthwiseConv', groups=8)], ids=str
+    'mixer',
+    ['DepthwiseConv', 'DynamicDepthwiseConv', dict(type='InhomogeneousDynamicDepthwiseConv', groups=8)],
+    ids=str,
 )
 def test_a_compiled_and_frozen_net_takes_images_of_any_size_one_at_a_time(mixer):
     """As a detector gets them; the second size makes the sizes variables."""
