@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from . import tiled
-from .cpu import LINEAR, onednn_computes
+from .cpu import onednn_multiplies, onednn_product
 from .flat_maps import generator_dtype, sum_dtype, tile_size
 
 depthwise_forward, depthwise_backward = tiled.depthwise_forward, tiled.depthwise_backward
@@ -125,8 +125,8 @@ class _MapsByPosition:
 
     def product(self, features: Tensor, generator: Tensor) -> Tensor:
         """`features @ generator.t()`, (T, R) and (N, R) -> (T, N)."""
-        if generator.dtype == torch.float32 and LINEAR is not None and onednn_computes(torch.float32):
-            return LINEAR(features, generator, None, 'none', [], '')  # MKL is slower on CPUs of other makers
+        if onednn_multiplies(generator.device.type, generator.dtype):
+            return onednn_product(features, generator)
         into = self.buffer('kernels', (len(features), len(generator)), generator.dtype)
         return torch.mm(features, generator.t(), out=into)
 

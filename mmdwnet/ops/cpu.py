@@ -16,7 +16,8 @@ from torch import Tensor
 from .autocast import autocast_dtype, autocast_off, autocast_together
 from .tracing import is_exported
 
-# oneDNN's, which torch has for its compiler: a convolution with an activation, and x @ weight.t() + bias
+# oneDNN's, which torch has for its compiler: a convolution with an activation, and x @ weight.t() + bias; neither
+# has a gradient
 CONVOLUTION = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)
 LINEAR = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
@@ -32,6 +33,19 @@ def onednn_computes(dtype: torch.dtype) -> bool:
         return dtype == torch.float32
     question = getattr(torch.ops.mkldnn, _QUESTIONS[dtype], None)  # torch 2.1 has no float16 on a CPU
     return question is not None and question()
+
+
+def onednn_multiplies(device_type: str, dtype: torch.dtype) -> bool:
+    """Whether `onednn_product` can multiply matrices that torch gives to MKL, those in float32 on a CPU."""
+    return device_type == 'cpu' and dtype == torch.float32 and LINEAR is not None and onednn_computes(dtype)
+
+
+def onednn_product(a: Tensor, b: Tensor) -> Tensor:
+    """`a @ b.t()`, (M, P) and (N, P), not empty, by oneDNN: with AVX-512 MKL is slower on CPUs of other makers.
+
+    It has no gradient.
+    """
+    return LINEAR(a, b, None, 'none', [], '')
 
 
 def prefers_products() -> bool:

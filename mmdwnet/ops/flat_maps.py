@@ -15,7 +15,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .cpu import LINEAR, is_emulated, onednn_computes
+from .cpu import is_emulated, onednn_multiplies, onednn_product
 
 # Elements of the kernels that a tile holds, 12 MB in float32: the last cache of two cores of a server.
 TILE_ELEMENTS = 3_000_000
@@ -93,8 +93,7 @@ class FlatMaps:
         self.rows, self.images_at_once = tile_size(self.height, kernels_of_row, TILE_ELEMENTS)
         # In float32 oneDNN multiplies twice as fast as MKL with AVX-512 on CPUs of other makers, and as fast with
         # AVX2. In bfloat16 `matmul` is oneDNN's, and writes into a buffer.
-        by_onednn = LINEAR is not None and onednn_computes(self.dtype)
-        self._by_rows = by_onednn and x.device.type == 'cpu' and generator_dtype(x) == torch.float32
+        self._by_rows = onednn_multiplies(x.device.type, generator_dtype(x))
         self._buffers: dict[str, Tensor] = {}
 
     def images(self) -> Iterator[range]:
@@ -174,7 +173,7 @@ class FlatMaps:
         """The kernels of the tile, (n, G, K*K, T), from (G*K*K, R + 1) and (n, T, R + 1)."""
         shape = features.shape[0], generator.shape[0], len(tile)
         if self._by_rows and len(features) == 1:
-            kernels = LINEAR(generator, features[0], None, 'none', [], '').unsqueeze(0)
+            kernels = onednn_product(generator, features[0]).unsqueeze(0)
         else:
             into = self._buffer('generated', *shape, dtype=generator.dtype)
             kernels = torch.matmul(generator, features.transpose(1, 2), out=into)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from math import prod
 
-from .cpu import CONVOLUTION
+from .cpu import CONVOLUTION, LINEAR
 from .library import OPS
 
 try:
@@ -67,8 +67,13 @@ def _fused(x: Shape, weight: Shape, *args, out_shape: Shape, **kw) -> int:
     return 2 * prod(out_shape) * prod(weight[1:])
 
 
-if CONVOLUTION is not None and CONVOLUTION not in flop_registry:  # torch's own op, which it counts as nothing
-    register_flop_formula(CONVOLUTION)(_fused)
+def _linear(x: Shape, weight: Shape, *args, **kw) -> int:
+    return 2 * prod(x) * weight[0]
+
+
+for _op, _formula in ((CONVOLUTION, _fused), (LINEAR, _linear)):  # torch's own ops, which it counts as nothing
+    if _op is not None and _op not in flop_registry:
+        register_flop_formula(_op)(_formula)
 for _op, _formula in {
     OPS.depthwise_conv2d: _static,
     OPS.depthwise_conv2d_backward: _static_backward,

@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from torch.nn.modules import module as all_modules
 
 from .autocast import autocast_off
-from .cpu import CONVOLUTION, computed, onednn_computes, prefers_products
+from .cpu import (
+    CONVOLUTION,
+    computed,
+    onednn_computes,
+    onednn_multiplies,
+    onednn_product,
+    prefers_products,
+)
 from .flat_maps import added
 from .tracing import is_compiling, is_recorded, is_transformed, looks_into_modules
 
@@ -30,8 +37,7 @@ from .tracing import is_compiling, is_recorded, is_transformed, looks_into_modul
 HIDDEN_BYTES = 5_000_000
 # Weights of a layer beyond which products of matrices train it in bfloat16, and not convolutions, for oneDNN's
 # gradient of so many is slow: two cores of an AMD EPYC with AVX-512 take 4.5 and 2.2 ms for that of 768 to 3072
-# channels at 8 x 7 x 7, 3.2 and 2.7 for all gradients of 768 to 768, and as long for 384 to 384 at 14 x 14. In
-# float32 convolutions are as fast or faster there.
+# channels at 8 x 7 x 7, 3.2 and 2.7 for all gradients of 768 to 768, and as long for 384 to 384 at 14 x 14.
 WIDE = 500_000
 # Channels beyond which a CPU with AVX2 alone shall not convolve: on two cores oneDNN takes 51 ms for a piece of
 # 392 positions from 3072 to 768, and MKL 14.
@@ -252,7 +258,9 @@ def _linear_gradients(
     of_x, of_weight, of_bias = wanted
     convolves = x.device.type == 'cpu' and not prefers_products()
     kernel, sizes = weight[:, :, None, None], ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-    if convolves and not _is_wide(x, weight):
+    # neither an empty map, nor a gradient that is differentiated once more
+    by_onednn = _is_cut(x) and not torch.is_grad_enabled() and onednn_multiplies(x.device.type, x.dtype)
+    if convolves and not _is_wide(x, weight) and not by_onednn:
         grad_x, grad_kernel, grad_bias = torch.ops.aten.convolution_backward(
             grad, x, kernel, [len(weight)], *sizes, list(wanted)
         )
@@ -264,7 +272,23 @@ def _linear_gradients(
     grad_rows, x_rows = (tensor.permute(0, 2, 3, 1).flatten(0, 2) for tensor in (grad, x))  # (B*H*W, C)
     if of_x and not convolves:
         grad_x = _as_map(grad_rows @ weight, x)
-    return grad_x, grad_rows.t() @ x_rows if of_weight else None, grad_rows.sum(0) if of_bias else None
+    grad_weight = None
+    if of_weight:
+        multiply = _product_by_onednn if convolves and by_onednn else torch.mm
+        grad_weight = multiply(grad_rows.t(), x_rows)
+    return grad_x, grad_weight, grad_rows.sum(0) if of_bias else None
+
+
+def _product_by_onednn(a: Tensor, b: Tensor) -> Tensor:
+    """`a @ b`, (M, P) and (P, N), with fewer rows than columns in oneDNN's result, or that transposed.
+
+    On two cores of an AMD EPYC with AVX-512 the gradient of 768 to 3072 channels at 8 x 7 x 7 takes 10.5 ms so,
+    12.2 with more rows than columns, and 19 as a part of a convolution's backward pass; that of 192 to 768 at 1568
+    positions 2.9, 4.4 and 3.4.
+    """
+    if len(a) > b.shape[1]:
+        return onednn_product(b.t(), a).t()
+    return onednn_product(a, b.t())
 
 
 def _number_of_pieces(x: Tensor, weight: Tensor) -> int:

@@ -39,15 +39,13 @@ def tensors(op: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32)
     return [torch.randn(size, generator=gen, dtype=torch.float64).to(dtype) for size in [(b, c, h, w), *sizes]]
 
 
-def results(call: Callable, arguments: list[Tensor], channels_last_gradient: bool = False) -> list[Tensor]:
-    """The result for random cotangents, and the gradients of all arguments."""
+def results(call: Callable, arguments: list[Tensor], laid_out: Callable = lambda tensor: tensor) -> list[Tensor]:
+    """The result, and the gradients of all arguments for random cotangents that `laid_out` lays out in memory."""
     # as views: requires_grad on a copy that keeps the strides, for the memory layout is a part of the case
     leaves = [argument.detach().requires_grad_() for argument in arguments]
     out = call(*leaves)
     cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64).to(out)
-    if channels_last_gradient:
-        cotangent = cotangent.contiguous(memory_format=torch.channels_last)
-    grads = torch.autograd.grad(out, leaves, cotangent, allow_unused=True)
+    grads = torch.autograd.grad(out, leaves, laid_out(cotangent), allow_unused=True)
     zeros = (torch.zeros_like(leaf) for leaf in leaves)  # an empty batch leaves the reference's weights out
     return [out.detach(), *(zero if grad is None else grad for grad, zero in zip(grads, zeros, strict=True))]
 

@@ -14,7 +14,6 @@ from mmdwnet.ops import (
     cpu,
     depthwise_conv2d,
     dynamic_depthwise_conv2d,
-    flat_maps,
     generated_depthwise_conv2d,
     inhomogeneous_depthwise_conv2d,
     linear_of_few_rows,
@@ -34,7 +33,7 @@ PRODUCTS = ('conv', 'mm', 'linear', 'matmul', 'gelu')  # parts of the names of w
 def without_half_precision(monkeypatch):
     """A CPU whose oneDNN has float32 alone, so that torch emulates the rest, slowly."""
     assert cpu.onednn_computes(torch.float32)
-    for module in (cpu, flat_maps, pointwise):
+    for module in (cpu, pointwise):
         monkeypatch.setattr(module, 'onednn_computes', lambda dtype: dtype == torch.float32)
 
 

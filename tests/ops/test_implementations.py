@@ -7,7 +7,7 @@ import torch
 from op_cases import OPS, assert_equal, function, results, tensors
 from torch_features import HALF_DTYPES
 
-from mmdwnet.ops import available_impls, compiled, depthwise, flat_maps, generated_depthwise_conv2d
+from mmdwnet.ops import available_impls, compiled, cpu, depthwise, flat_maps, generated_depthwise_conv2d
 from mmdwnet.ops.implementations import find
 
 # (B, C, G, H, W, K): odd and non-square, smaller than the kernel, empty, one group, one channel a group, every K
@@ -66,19 +66,29 @@ def test_compiled_equals_the_reference(op, monkeypatch):
 def test_tiles_of_the_compiled_loop(op, tile, dtype, monkeypatch):
     """One row, a strip with a rest, several images with a rest; 1, 2, 3, 4 and 6 channels a group; any layout.
 
+    K from 1 to 11, and no images at all.
+
     The loop is not compiled here, which gives the same and takes no C++ compiler.
     """
     monkeypatch.setattr(compiled, '_weigh', lambda: compiled.weigh)
     monkeypatch.setattr(compiled, 'TILE_ELEMENTS', tile)
-    for each, size, kernel_size in ((1, 7, 3), (2, 5, 1), (3, 4, 5), (4, 3, 7), (6, 6, 9)):
-        shape = (5, 8 * each, 8, size, size + 2, kernel_size)
+    for batch, each, size, kernel_size in (
+        (5, 1, 7, 3),
+        (5, 2, 5, 1),
+        (5, 3, 4, 5),
+        (5, 4, 3, 7),
+        (5, 6, 6, 9),
+        (2, 1, 4, 11),
+        (0, 2, 4, 3),
+    ):
+        shape = (batch, 8 * each, 8, size, size + 2, kernel_size)
         exact = tensors(op, shape, torch.float64)
         arguments = [tensor.to(dtype) for tensor in exact]
         expected = function(op, 8, kernel_size)(*(tensor.double() for tensor in arguments), impl='reference')
-        for memory in (torch.contiguous_format, torch.channels_last):
-            x = arguments[0].contiguous(memory_format=memory)
-            out = getattr(compiled, f'{op}_forward')(x, *arguments[1:], *((8, kernel_size) * (op == 'generated')))
-            assert out.stride() == x.stride()
+        for layout in (torch.Tensor.contiguous, channels_last, sliced):
+            x, *others = (layout(argument) for argument in arguments)
+            out = getattr(compiled, f'{op}_forward')(x, *others, *((8, kernel_size) * (op == 'generated')))
+            assert out.stride() == torch.empty_like(x).stride()
             assert_equal([out], [expected], TOLERANCE[dtype] if dtype != torch.bfloat16 else 2**-7)
 
 
@@ -120,9 +130,9 @@ def test_groups_on_an_axis_of_their_own(fastest, monkeypatch):
 def test_tiles_of_any_size_give_the_same(op, tile, has_product, monkeypatch):
     """Strips of one row, strips that do not divide the map, several images at once with a rest; no oneDNN."""
     if has_product:
-        assert flat_maps.LINEAR is not None
+        assert cpu.LINEAR is not None
     else:
-        monkeypatch.setattr(flat_maps, 'LINEAR', None)
+        monkeypatch.setattr(cpu, 'LINEAR', None)
     shape = (5, 6, 3, 7, 5, 3)
     arguments = tensors(op, shape)
     expected = results(call(op, shape, 'reference'), arguments)
@@ -165,17 +175,30 @@ def sliced(tensor):
 @pytest.mark.parametrize('layout', [channels_last, kernels_fastest, sliced])
 @pytest.mark.parametrize('op', OPS)
 def test_any_memory_layout(op, layout):
+    """Of the arguments and of the gradient that comes in."""
     shape = (2, 6, 3, 5, 9, 3)
     plain = tensors(op, shape)
     expected = results(call(op, shape, 'reference'), plain)
     arguments = [layout(argument) for argument in plain]
-    got = results(call(op, shape, 'tiled'), arguments, channels_last_gradient=True)
+    got = results(call(op, shape, 'tiled'), arguments, laid_out=layout)
     assert_equal(got, expected, TOLERANCE[torch.float32])
     if layout is not sliced:
         x, out, x_gradient = arguments[0], got[0], got[1]
         assert out.stride() == x_gradient.stride() == x.stride()
         if op == 'inhomogeneous':
             assert got[2].stride() == arguments[1].stride()
+
+
+@pytest.mark.parametrize('op', OPS)
+def test_a_gradient_that_is_the_same_everywhere(op):
+    """As that of a sum, which is one number without memory of its own."""
+    shape = (2, 6, 3, 5, 9, 3)
+    arguments = tensors(op, shape)
+    expected, got = (
+        results(call(op, shape, impl), arguments, laid_out=lambda grad: grad[:1, :1, :1, :1].expand(grad.shape))
+        for impl in ('reference', 'tiled')
+    )
+    assert_equal(got, expected, TOLERANCE[torch.float32])
 
 
 @pytest.mark.parametrize('dtype', HALF_DTYPES)
@@ -197,11 +220,14 @@ def test_half_precision_is_as_good_as_its_rounding(op, dtype):
 
 
 @pytest.mark.parametrize('dtype', HALF_DTYPES)
-@pytest.mark.parametrize('impl', ['reference', 'tiled'])
+@pytest.mark.parametrize('impl', ['reference', *IMPLS])
 @pytest.mark.parametrize('op', OPS)
-def test_autocast_is_that_of_a_convolution(op, impl, dtype):
+def test_autocast_is_that_of_a_convolution(op, impl, dtype, monkeypatch):
     """Under autocast float32 arguments are rounded and the result is in half precision; gradients are float32."""
-    shape = (2, 6, 3, 5, 7, 3)
+    if impl not in ('reference', *impls_of(op)):
+        pytest.skip('static and dynamic kernels have no compiled loop')
+    monkeypatch.setattr(compiled, '_weigh', lambda: compiled.weigh)  # it is not compiled here
+    shape = (2, 16, 8, 5, 7, 3)
     arguments = tensors(op, shape)
     rounded = [argument.to(dtype) for argument in arguments]
     expected = results(call(op, shape, 'reference'), [argument.double() for argument in rounded])
@@ -221,15 +247,25 @@ def test_gradcheck_in_float64(op):
         assert torch.autograd.gradcheck(call(op, shape, impl), arguments)
 
 
+@pytest.mark.parametrize('op', ['inhomogeneous', 'generated'])
+def test_gradcheck_of_the_compiled_loop(op, monkeypatch):
+    """With as many groups as it takes; not compiled here."""
+    monkeypatch.setattr(compiled, '_weigh', lambda: compiled.weigh)
+    shape = (1, 8, 8, 2, 3, 3)
+    arguments = [argument.requires_grad_() for argument in tensors(op, shape, torch.float64)]
+    assert torch.autograd.gradcheck(call(op, shape, 'compiled'), arguments)
+
+
 @pytest.mark.parametrize('op', OPS)
 def test_second_derivatives_work_with_the_reference_and_raise_otherwise(op):
     shape = (1, 2, 1, 3, 3, 3)
     arguments = [argument.requires_grad_() for argument in tensors(op, shape, torch.float64)]
     assert torch.autograd.gradgradcheck(call(op, shape, 'reference'), arguments)
-    out = call(op, shape, 'tiled')(*arguments)
-    first = torch.autograd.grad(out.square().sum(), arguments[0], create_graph=True)[0]
-    with pytest.raises(RuntimeError, match="second derivatives use impl='reference'"):
-        first.sum().backward()
+    for impl in impls_of(op):
+        out = call(op, shape, impl)(*arguments)
+        first = torch.autograd.grad(out.square().sum(), arguments[0], create_graph=True)[0]
+        with pytest.raises(RuntimeError, match="second derivatives use impl='reference'"):
+            first.sum().backward()
 
 
 def test_the_generated_kernels_are_not_kept():
