@@ -11,6 +11,7 @@ import mmdwnet
 from mmdwnet import ops
 
 LIBRARY = torch.ops.mmdwnet
+MIXERS = ('DepthwiseConv', 'DynamicDepthwiseConv', 'InhomogeneousDynamicDepthwiseConv')
 SHAPE = (2, 6, 3, 5, 7, 3)  # (B, C, G, H, W, K)
 MACS = {
     'depthwise': 2 * 6 * 5 * 7 * 9,
@@ -55,24 +56,17 @@ def test_opcheck_of_the_gradients(op):
     torch.library.opcheck(gradient.default, [torch.randn_like(plain[0]), *without_bias])
 
 
-@pytest.mark.parametrize(
-    ('mixer', 'backend'),
-    [
-        ('DepthwiseConv', 'inductor'),
-        ('DynamicDepthwiseConv', 'aot_eager'),
-        ('InhomogeneousDynamicDepthwiseConv', 'inductor'),
-    ],
-)
-def test_the_networks_compile_without_a_graph_break(mixer, backend):
+@pytest.mark.parametrize('mixer', MIXERS)
+def test_the_networks_compile_without_a_graph_break(mixer):
     """In inference and in training, with equal results."""
     torch._dynamo.reset()
-    if backend == 'inductor' and 'compiled' not in ops.available_impls():
+    if 'compiled' not in ops.available_impls():
         pytest.skip('no C++ compiler for torch.compile')
     torch.manual_seed(0)
     arch = dict(embed_dims=32, depths=(1, 1))
     net = mmdwnet.DWNet(arch, mixer, out_norm_cfg=None, drop_path_rate=0.0)
     image = torch.randn(2, 3, 40, 36)
-    compiled = torch.compile(net, fullgraph=True, backend=backend)
+    compiled = torch.compile(net, fullgraph=True)
     net.eval()
     with torch.no_grad():
         torch.testing.assert_close(compiled(image)[0], net(image)[0], rtol=1e-4, atol=1e-5)
@@ -136,7 +130,7 @@ def test_both_flop_counters_know_the_ops(op):
     assert FlopAnalyzer(Call(op), tuple(arguments)).unsupported_ops_warnings(False).total() == MACS[op]
 
 
-@pytest.mark.parametrize('mixer', ['DepthwiseConv', 'DynamicDepthwiseConv', 'InhomogeneousDynamicDepthwiseConv'])
+@pytest.mark.parametrize('mixer', MIXERS)
 def test_a_network_counts_the_same_in_inference_and_in_training(mixer):
     """torch's counter, over the operations that each of them runs on a CPU."""
     flop_counter = pytest.importorskip('torch.utils.flop_counter')

@@ -8,6 +8,7 @@ Maps are small: the interpreter takes up to seconds for a program.
 import op_cases
 import pytest
 import torch
+from torch_features import needs_opcheck
 
 from mmdwnet.ops import reference, tiled, triton_kernels
 from mmdwnet.ops.implementations import find
@@ -250,6 +251,34 @@ def test_the_registered_ops(op, layout, monkeypatch):
     expected = op_cases.results(lambda *args: run(*args, impl='reference'), arguments)
     op_cases.assert_equal(got, expected, 1e-5)  # float32 sums of tens of products in another order
     assert got[0].stride() == got[1].stride() == arguments[0].stride()
+
+
+@pytest.mark.parametrize('op', ['depthwise', 'dynamic', 'inhomogeneous', 'generated'])
+def test_the_registered_ops_under_autocast_and_differentiated_twice(op):
+    """float32 arguments are rounded, gradients are float32; a second derivative raises."""
+    shape = (2, 6, 3, 2, 3, 3)
+    arguments = [t.to(DEVICE) for t in op_cases.tensors(op, shape)]
+    run = op_cases.function(op, shape[2], shape[5])
+    expected = op_cases.results(
+        lambda *args: run(*args, impl='reference'), [t.bfloat16().double() for t in arguments]
+    )
+    with torch.autocast(DEVICE, torch.bfloat16):
+        got = op_cases.results(lambda *args: run(*args, impl='triton'), arguments)
+    assert got[0].dtype == torch.bfloat16 and {t.dtype for t in got[1:]} == {torch.float32}
+    op_cases.assert_equal(got, expected, 2e-2)  # roundings of the result, and in gradients of the cotangent
+    leaves = [t.requires_grad_() for t in arguments]
+    first = torch.autograd.grad(run(*leaves, impl='triton').square().sum(), leaves[0], create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="second derivatives use impl='reference'"):
+        first.sum().backward()
+
+
+@needs_opcheck
+@pytest.mark.parametrize('op', ['depthwise', 'dynamic', 'inhomogeneous', 'generated'])
+def test_opcheck(op):
+    shape = (1, 4, 2, 2, 3, 3)
+    arguments = [t.to(DEVICE).requires_grad_() for t in op_cases.tensors(op, shape)]
+    sizes = [shape[2], shape[5]] if op == 'generated' else []
+    torch.library.opcheck(getattr(torch.ops.mmdwnet, op_cases.NAMES[op]).default, [*arguments, *sizes, 'triton'])
 
 
 def test_what_has_no_kernel_is_named():
