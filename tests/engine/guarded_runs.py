@@ -1,7 +1,7 @@
 """Real training runs of a small DWNet, some of whose batches are bad; for the tests of this folder.
 
-Run as a script under torchrun, it trains in several processes, of which only the last one gets the bad batch, and
-then once more without that batch, and writes what each process ended with.
+Run as a script under torchrun, it trains in several processes, of which only the last one gets the bad batch, then
+once more without that batch, and once with a guard that stops at it, and writes what each process ended with.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from torch.utils.data import DataLoader
 
 from mmdwnet import DWNet
 from mmdwnet.engine.distributed import leave_process_group, prepare_cpu_run
+from mmdwnet.errors import UserError
+
+# what is wrong with the batch of one process of several
+BAD_ON_ONE = ('image', 'loss', 'statistics', 'gradient')
 
 _names = (f'guarded_run_{i}' for i in itertools.count())
 
@@ -106,16 +110,19 @@ def main(out: Path) -> None:
     prepare_cpu_run(cfg, 'pytorch')
     rank = get_rank()
     ends = {}
-    for wrong in ('image', 'loss', 'left out'):
+    for wrong in (*BAD_ON_ONE, 'left out'):
         mine = wrong if rank == 1 or wrong == 'left out' else ''
-        runner = runner_of(
-            batches('', mine, '', ''),
-            out / wrong,
-            launcher='pytorch',
-            cfg=dict(model_wrapper_cfg=cfg.model_wrapper_cfg),
-        )
+        settings = dict(launcher='pytorch', cfg=dict(model_wrapper_cfg=cfg.model_wrapper_cfg))
+        runner = runner_of(batches('', mine, '', ''), out / wrong, **settings)
         runner.train()
         ends[wrong] = end_of(runner)
+    runner = runner_of(
+        batches('', 'image' if rank == 1 else '', ''), out / 'stopped', guard=dict(max_skipped=0), **settings
+    )
+    try:
+        runner.train()
+    except UserError as error:
+        ends['stopped'] = str(error)
     torch.save(ends, out / f'{rank}.pth')
     leave_process_group()
 

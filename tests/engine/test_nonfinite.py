@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from guarded_runs import batches, end_of, runner_of
+from guarded_runs import BAD_ON_ONE, batches, end_of, runner_of
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 from mmengine.runner import runner as runner_module
@@ -183,7 +183,7 @@ def test_a_loss_scale_that_cannot_help_is_one(scale, tmp_path):
     assert all(torch.isfinite(value).all() for value in end_of(runner).values())
 
 
-def test_every_process_skips_what_one_of_them_got(run_python, tmp_path):
+def test_every_process_skips_what_one_of_them_got_or_stops(run_python, tmp_path):
     """Two processes over gloo, the second gets the bad batch; afterwards both are where a run without it ends."""
     script = Path(__file__).with_name('guarded_runs.py')
     launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2]
@@ -191,10 +191,15 @@ def test_every_process_skips_what_one_of_them_got(run_python, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     for rank in (0, 1):
         ends = torch.load(tmp_path / f'{rank}.pth')
-        assert_same(ends['image'], ends['left out'])
-        assert_same(ends['loss'], ends['left out'])
-    for wrong in ('image', 'loss'):
-        assert f'{FIRST[wrong]} (rank 1); 1 skipped in all' in done.stdout + done.stderr
+        for wrong in BAD_ON_ONE:
+            assert_same(ends[wrong], ends['left out'])
+        assert ends['stopped'].startswith('stopped at iteration 2: 1 step in 1000 iterations')
+        assert FIRST['image'].split('first in ')[1] in ends['stopped']
+    assert find_latest_checkpoint(str(tmp_path / 'stopped')).endswith('last_good_iter_1.pth')
+    for wrong in BAD_ON_ONE:
+        # a gradient is the mean of all processes' before anyone looks at it
+        of_whom = '' if wrong == 'gradient' else ' (rank 1)'
+        assert f'{FIRST[wrong]}{of_whom}; 1 skipped in all' in done.stdout + done.stderr
 
 
 def test_a_run_that_diverges_ends_with_one_line(mini_root, run_python, tmp_path):
