@@ -89,6 +89,24 @@ def test_a_classifier_with_every_mixer(mixer, network, tmp_path):
 
 
 @needs_onnx_exporter
+@pytest.mark.parametrize(
+    'name',
+    [
+        'dwnet-tiny_8xb128',
+        pytest.param('dynamic-dwnet-tiny_8xb128', marks=pytest.mark.slow),
+        pytest.param('idynamic-dwnet-tiny_8xb64-accum2', marks=pytest.mark.slow),
+    ],
+)
+def test_the_published_networks(name, make_checkpoint, tmp_path):
+    """At their own sizes: 7 x 7 kernels, 32 groups, 1000 classes."""
+    config = ROOT / f'configs/imagenet/{name}_in1k.py'
+    checkpoint = make_checkpoint(config, tmp_path / 'net.pth')
+    done = export_onnx(str(config), checkpoint, str(tmp_path / 'net.onnx'))
+    assert len(done.differences) == 3 and all(0 < value <= 1e-4 for value in done.differences.values())
+    onnx.checker.check_model(str(tmp_path / 'net.onnx'), full_check=True)
+
+
+@needs_onnx_exporter
 def test_the_maps_of_a_segmentors_backbone_with_window_padding(network, tmp_path):
     """The dynamic mixer pools over the padding, too."""
     config, checkpoint = network('dynamic', 'upernet', window_padding=True, out_indices=(0, 1))
