@@ -97,6 +97,15 @@ def test_every_demand_of_a_suite_is_about_what_the_suite_measures(suite):
                 assert case in groups[asked.group], asked.text
 
 
+def test_on_a_cpu_a_deployed_net_is_judged_compiled_and_the_text_says_so():
+    speeds = [asked for asked in must_show().demands if asked.kind == SPEEDUP]
+    assert {asked.cases[0].task for asked in speeds} == {'inference', 'training'}
+    for asked in speeds:
+        (case,) = asked.cases
+        assert case.compile == ('frozen' if case.task == 'inference' else 'none'), asked.text
+        assert (' deployed, compiled frozen' in asked.text) is (case.task == 'inference')
+
+
 def test_on_a_gpu_graphs_must_beat_both_forms_of_a_peer_and_eager_nets_the_eager_form():
     speeds = [asked for asked in gpu().demands if asked.kind == SPEEDUP and asked.group != 'ops forward']
     graphs, eager = ([asked for asked in speeds if (', eager /' in asked.text) is flag] for flag in (False, True))

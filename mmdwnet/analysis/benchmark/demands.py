@@ -157,7 +157,7 @@ def cpu_demands(groups: Mapping[str, Sequence[AnyCase]]) -> list[Demand]:
                 demands.append(_speed(f'item {item}', groups, task, precision, net, other, bound))
     for net in NEVER_SLOWER_IN_BFLOAT16:
         (case,) = _judged(groups['inference'], net, BFLOAT16)
-        text = f'{NETS[net].label}, inference: {BFLOAT16} / {FLOAT32}'
+        text = f'{case.label}, inference: {BFLOAT16} / {FLOAT32}'
         against = ((replace(case, precision=FLOAT32),),)
         demands.append(Demand('CPU: bf16 never slower', 'inference', text, SPEEDUP, (case,), against, 1.0))
     item, group, net, other, bound = UNFOLD_MEMORY
@@ -238,7 +238,8 @@ def _speed(
     """The demand of a net's speed; `forms` say behind each net's label which of its cases are meant."""
     judged = _judged(groups[task], net, precision)
     against = tuple((case,) for case in _find(groups[task], other, precision))
-    text = f'{NETS[net].label}{forms[0]} / {NETS[other].label}{forms[1]}, {task}, {precision}'
+    ours = NETS[net].label if forms[0] else judged[0].label  # a case's label names its compile mode
+    text = f'{ours}{forms[0]} / {NETS[other].label}{forms[1]}, {task}, {precision}'
     return Demand(source, task, text, SPEEDUP, judged, against, bound)
 
 
