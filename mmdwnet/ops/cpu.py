@@ -16,8 +16,8 @@ from torch import Tensor
 from .autocast import autocast_dtype, autocast_off, autocast_together
 from .tracing import is_exported
 
-# oneDNN's, which torch has for its compiler: a convolution with an activation, and x @ weight.t() + bias; neither
-# has a gradient
+# oneDNN's, which torch has for its compiler, without gradients: a convolution with an activation, and
+# x @ weight.t() + bias
 CONVOLUTION = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)
 LINEAR = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
@@ -41,10 +41,7 @@ def onednn_multiplies(device_type: str, dtype: torch.dtype) -> bool:
 
 
 def onednn_product(a: Tensor, b: Tensor) -> Tensor:
-    """`a @ b.t()`, (M, P) and (N, P), not empty, by oneDNN: with AVX-512 MKL is slower on CPUs of other makers.
-
-    It has no gradient.
-    """
+    """`a @ b.t()` by oneDNN, (M, P) and (N, P), neither empty; it has no gradient."""
     return LINEAR(a, b, None, 'none', [], '')
 
 

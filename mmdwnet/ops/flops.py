@@ -64,11 +64,12 @@ def _generated_backward(
 
 
 def _fused(x: Shape, weight: Shape, *args, out_shape: Shape, **kw) -> int:
-    return 2 * prod(out_shape) * prod(weight[1:])
+    adds_a_map = len(args[0] or ()) == len(x)  # the form that does has it before the weight
+    return 2 * prod(out_shape) * prod((args[0] if adds_a_map else weight)[1:])
 
 
-def _linear(x: Shape, weight: Shape, *args, **kw) -> int:
-    return 2 * prod(x) * weight[0]
+def _linear(x: Shape, *args, out_shape: Shape, **kw) -> int:
+    return 2 * prod(out_shape) * x[-1]
 
 
 for _op, _formula in ((CONVOLUTION, _fused), (LINEAR, _linear)):  # torch's own ops, which it counts as nothing

@@ -5,6 +5,9 @@ which reaches less than half of that on CPUs of other makers (118 against 264 th
 second, measured on two cores of an AMD EPYC with AVX-512). With AVX2 alone the two are equal, but for backward
 passes and very deep sums, in which MKL is faster (`cpu.py`).
 
+Gradients of weights are the slowest part of such a convolution's backward pass, and are products of matrices where
+that is faster: in an MLP in float32 oneDNN's, of wide layers in bfloat16, and with AVX2 alone always.
+
 The hidden map of an MLP is four times its input. On a CPU it is made a piece at a time, so that it stays in the
 cache, and in inference oneDNN applies the GELU while it writes it; GELU alone took a fifth of the time of DWNet-T
 in bfloat16. In training the map is kept once, before the GELU, and the GELU is computed again in the backward
@@ -211,9 +214,13 @@ def _both_layers(
 def _gradients_in_pieces(
     grad: Tensor, x: Tensor, weight1: Tensor, hidden: Sequence[Tensor], weight2: Tensor, wanted: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """As `_gradients`, the hidden map in pieces; those of weights and biases are summed up in float32."""
+    """As `_gradients`, the hidden map in pieces; those of weights and biases are summed up in float32.
+
+    These are contiguous, as weights are: a gradient in another order is copied by whoever keeps it.
+    """
     if len(hidden) == 1:
         of_x, *of_layers = _gradients(*_pieces(grad, 1), *_pieces(x, 1), weight1, *hidden, weight2, wanted)
+        of_layers = (None if gradient is None else gradient.contiguous() for gradient in of_layers)
         return (None if of_x is None else _as_map(of_x, x)), *of_layers
     grad_x = torch.empty_like(x, memory_format=torch.channels_last) if wanted[0] else None
     sums: list[Tensor | None] = [None] * 4
@@ -225,7 +232,7 @@ def _gradients_in_pieces(
         if of_part is not None:
             into.copy_(of_part)
         sums = [added(total, gradient) for total, gradient in zip(sums, of_layers, strict=True)]
-    return grad_x, *(None if total is None else total.to(x.dtype) for total in sums)
+    return grad_x, *(None if total is None else total.to(x.dtype).contiguous() for total in sums)
 
 
 def _gradients(
@@ -254,13 +261,18 @@ def _gelu(x: Tensor) -> Tensor:
 def _linear_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of x, weight and bias of `pointwise_linear`, None for what is not wanted."""
+    """Gradients of x, weight and bias of `pointwise_linear`, None for what is not wanted.
+
+    On a CPU with AVX-512 they are a convolution's, or that of the weight a product, in float32 oneDNN's; with AVX2
+    alone, and on other devices, they are products.
+    """
     of_x, of_weight, of_bias = wanted
     convolves = x.device.type == 'cpu' and not prefers_products()
     kernel, sizes = weight[:, :, None, None], ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-    # neither an empty map, nor a gradient that is differentiated once more
-    by_onednn = _is_cut(x) and not torch.is_grad_enabled() and onednn_multiplies(x.device.type, x.dtype)
-    if convolves and not _is_wide(x, weight) and not by_onednn:
+    # oneDNN's product takes nothing that is empty, and cannot be differentiated
+    possible = convolves and x.numel() > 0 and not torch.is_grad_enabled()
+    by_onednn = possible and onednn_multiplies(x.device.type, x.dtype)
+    if convolves and not by_onednn and not _is_wide(x, weight):
         grad_x, grad_kernel, grad_bias = torch.ops.aten.convolution_backward(
             grad, x, kernel, [len(weight)], *sizes, list(wanted)
         )
@@ -274,21 +286,22 @@ def _linear_gradients(
         grad_x = _as_map(grad_rows @ weight, x)
     grad_weight = None
     if of_weight:
-        multiply = _product_by_onednn if convolves and by_onednn else torch.mm
-        grad_weight = multiply(grad_rows.t(), x_rows)
+        grad_weight = _product_by_onednn(grad_rows, x_rows) if by_onednn else grad_rows.t() @ x_rows
     return grad_x, grad_weight, grad_rows.sum(0) if of_bias else None
 
 
-def _product_by_onednn(a: Tensor, b: Tensor) -> Tensor:
-    """`a @ b`, (M, P) and (P, N), with fewer rows than columns in oneDNN's result, or that transposed.
+def _product_by_onednn(grad: Tensor, x: Tensor) -> Tensor:
+    """`grad.t() @ x`, (P, C_out) and (P, C_in), of any memory -> (C_out, C_in).
 
-    On two cores of an AMD EPYC with AVX-512 the gradient of 768 to 3072 channels at 8 x 7 x 7 takes 10.5 ms so,
-    12.2 with more rows than columns, and 19 as a part of a convolution's backward pass; that of 192 to 768 at 1568
-    positions 2.9, 4.4 and 3.4.
+    A result of more rows than columns is made transposed, and stays so in memory.
+
+    On two cores of an AMD EPYC with AVX-512 that of 768 to 3072 channels at 8 x 7 x 7 takes 10.5 ms so, 12.2 with
+    its own rows, and 19 as a part of a convolution's backward pass; of 192 to 768 at 1568 positions 2.9, 4.4, 3.4.
     """
-    if len(a) > b.shape[1]:
-        return onednn_product(b.t(), a).t()
-    return onednn_product(a, b.t())
+    grad, x = grad.contiguous(), x.contiguous()  # what is dense already is not copied
+    if grad.shape[1] > x.shape[1]:
+        return onednn_product(x.t(), grad.t()).t()
+    return onednn_product(grad.t(), x.t())
 
 
 def _number_of_pieces(x: Tensor, weight: Tensor) -> int:

@@ -58,15 +58,14 @@ def test_opcheck_of_the_gradients(op):
 
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_the_networks_compile_without_a_graph_break(mixer):
-    """In inference and in training, with equal results."""
+    """In inference and in training, with equal results; without a C++ compiler, operation by operation."""
     torch._dynamo.reset()
-    if 'compiled' not in ops.available_impls():
-        pytest.skip('no C++ compiler for torch.compile')
+    backend = 'inductor' if 'compiled' in ops.available_impls() else 'aot_eager'
     torch.manual_seed(0)
     arch = dict(embed_dims=32, depths=(1, 1))
     net = mmdwnet.DWNet(arch, mixer, out_norm_cfg=None, drop_path_rate=0.0)
     image = torch.randn(2, 3, 40, 36)
-    compiled = torch.compile(net, fullgraph=True)
+    compiled = torch.compile(net, fullgraph=True, backend=backend)
     net.eval()
     with torch.no_grad():
         torch.testing.assert_close(compiled(image)[0], net(image)[0], rtol=1e-4, atol=1e-5)
@@ -128,6 +127,23 @@ def test_both_flop_counters_know_the_ops(op):
     generating = 2 * 5 * 7 * 27 * 5 if op == 'generated' else 0
     assert counter.get_total_flops() == 2 * (3 * MACS[op] + generating)
     assert FlopAnalyzer(Call(op), tuple(arguments)).unsupported_ops_warnings(False).total() == MACS[op]
+
+
+def test_torchs_own_fused_ops_are_counted():
+    """Which torch itself counts as nothing; the forms that add a map too, as torch.compile writes them."""
+    counter = pytest.importorskip('torch.utils.flop_counter').FlopCounterMode(display=False)
+    x, weight = torch.randn(2, 6, 5, 7), torch.randn(4, 6, 3, 3)
+    rows, matrix = torch.randn(9, 6), torch.randn(4, 6)
+    pads = [1, 1], [1, 1], [1, 1], 1
+    fused = torch.ops.mkldnn
+    if not hasattr(fused, '_convolution_pointwise'):
+        pytest.skip('this torch has no oneDNN')
+    with counter:
+        fused._convolution_pointwise(x, weight, None, *pads, 'gelu', [], 'none')
+        fused._convolution_pointwise(x, torch.ones(2, 4, 5, 7), weight, None, *pads, 'add', 1.0, None, [], None)
+        fused._linear_pointwise(rows, matrix, None, 'none', [], '')
+        fused._linear_pointwise(rows, torch.ones(9, 4), matrix, None, 'add')
+    assert counter.get_total_flops() == 2 * 2 * (2 * 4 * 5 * 7 * 6 * 9 + 9 * 4 * 6)
 
 
 @pytest.mark.parametrize('mixer', MIXERS)

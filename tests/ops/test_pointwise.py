@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from torch_features import HALF_DTYPES
 
-from mmdwnet.ops import linear_of_few_rows, pointwise, pointwise_linear, pointwise_mlp
+from mmdwnet.ops import cpu, linear_of_few_rows, pointwise, pointwise_linear, pointwise_mlp
 
 # float32: other orders of some ten products, another erf. Half precision: the rounding of the hidden map, twice
 TOLERANCES = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
@@ -20,10 +20,10 @@ def plain_mlp(x, weight1, bias1, weight2, bias2):
     return plain_linear(F.gelu(plain_linear(x, weight1, bias1)), weight2, bias2)
 
 
-def inputs(dtype=torch.float32, size=(2, 6, 5, 7)):
+def inputs(dtype=torch.float32, size=(2, 6, 5, 7), hidden=11):
     """A map and the weights of an MLP."""
     gen = torch.Generator().manual_seed(0)
-    shapes = (size, (11, size[1]), (11,), (4, 11), (4,))
+    shapes = (size, (hidden, size[1]), (hidden,), (4, hidden), (4,))
     x, *layers = (torch.randn(shape, generator=gen, dtype=torch.float64).to(dtype) for shape in shapes)
     return [x.contiguous(memory_format=torch.channels_last), *layers]
 
@@ -120,6 +120,39 @@ def test_gradients_are_those_of_the_plain_operations(dtype, wide, layout, size, 
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.dtype == dtype
         assert_close(ours, theirs)
+
+
+def of_any_memory(tensor):
+    """Its values in channels_last memory, as every second channel of a larger map, and one value for all."""
+    large = tensor.repeat_interleave(2, 1).contiguous(memory_format=torch.channels_last)
+    return (
+        tensor.contiguous(memory_format=torch.channels_last),
+        large[:, ::2],
+        tensor[:1, :1, :1, :1].expand_as(tensor),
+    )
+
+
+@pytest.mark.parametrize('memory', range(3))
+@pytest.mark.parametrize('size', [1, 8 * 88, 10**7])
+@pytest.mark.parametrize(('channels', 'hidden'), [(6, 11), (6, 3), (1, 4), (6, 6)])
+def test_float32_gradients_of_weights_are_products_by_onednn(
+    channels, hidden, size, memory, instructions, monkeypatch
+):
+    """With AVX-512, from a map and a gradient of any memory; the results are in the memory of the weights."""
+    calls = []
+    monkeypatch.setattr(pointwise, 'HIDDEN_BYTES', size)
+    monkeypatch.setattr(pointwise, 'onednn_product', lambda a, b: calls.append(a) or cpu.onednn_product(a, b))
+    x, *layers = inputs(size=(2, channels, 5, 7), hidden=hidden)
+    arguments = [argument.requires_grad_() for argument in (of_any_memory(x)[memory], *layers)]
+    doubles = [argument.detach().double().requires_grad_() for argument in arguments]
+    out, expected = pointwise_mlp(*arguments), plain_mlp(*doubles)
+    cotangent = of_any_memory(torch.randn(out.shape, generator=torch.Generator().manual_seed(1)))[memory]
+    got = torch.autograd.grad(out, arguments, cotangent)
+    expected = torch.autograd.grad(expected, doubles, cotangent.double())
+    for ours, theirs in zip(got, expected, strict=True):
+        assert_close(ours, theirs)
+    assert all(gradient.is_contiguous() for gradient in got[1:])
+    assert bool(calls) is (instructions == 'AVX512' and cpu.LINEAR is not None)
 
 
 @pytest.mark.parametrize('size', [8 * 88, 10**7])
