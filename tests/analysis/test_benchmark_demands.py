@@ -98,12 +98,14 @@ def test_every_demand_of_a_suite_is_about_what_the_suite_measures(suite):
 
 
 def test_on_a_cpu_a_deployed_net_is_judged_compiled_and_the_text_says_so():
+    """And of the net that it is compared with the faster layout or compile mode, where there are two."""
     speeds = [asked for asked in must_show().demands if asked.kind == SPEEDUP]
     assert {asked.cases[0].task for asked in speeds} == {'inference', 'training'}
     for asked in speeds:
         (case,) = asked.cases
         assert case.compile == ('frozen' if case.task == 'inference' else 'none'), asked.text
         assert (' deployed, compiled frozen' in asked.text) is (case.task == 'inference')
+        assert (', faster of both' in asked.text) is (len(asked.against) > 1)
 
 
 def test_on_a_gpu_graphs_must_beat_both_forms_of_a_peer_and_eager_nets_the_eager_form():

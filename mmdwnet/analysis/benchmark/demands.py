@@ -233,14 +233,23 @@ def _speed(
     net: str,
     other: str,
     bound: float,
-    forms: tuple[str, str] = ('', ''),
+    forms: tuple[str, str] | None = None,
 ) -> Demand:
-    """The demand of a net's speed; `forms` say behind each net's label which of its cases are meant."""
+    """The demand of a net's speed; `forms` say behind each net's label which of its cases are meant.
+
+    By default as the cases' own labels do.
+    """
     judged = _judged(groups[task], net, precision)
     against = tuple((case,) for case in _find(groups[task], other, precision))
-    ours = NETS[net].label if forms[0] else judged[0].label  # a case's label names its compile mode
-    text = f'{ours}{forms[0]} / {NETS[other].label}{forms[1]}, {task}, {precision}'
+    ours, theirs = forms or (_form(judged), _form([case for (case,) in against]))
+    text = f'{NETS[net].label}{ours} / {NETS[other].label}{theirs}, {task}, {precision}'
     return Demand(source, task, text, SPEEDUP, judged, against, bound)
+
+
+def _form(cases: Sequence[Case]) -> str:
+    """What the labels of a net's cases have behind the net's own label."""
+    forms = {case.label.removeprefix(NETS[case.net].label) for case in cases}
+    return forms.pop() if len(forms) == 1 else ', faster of both'
 
 
 def _judged(cases: Sequence[AnyCase], net: str, precision: str) -> tuple[Case, ...]:
