@@ -176,7 +176,7 @@ class NonFiniteGuard(Hook):
         if is_main_process():
             path.with_name('last_checkpoint').write_text(str(path))
         barrier()  # launchers end all processes as soon as one ends
-        steps = f'{len(self._skipped)} step{"s" * (len(self._skipped) > 1)}'
+        steps = f'{len(self._skipped)} step{"s" * (len(self._skipped) != 1)}'
         raise UserError(
             f'stopped at iteration {runner.iter + 1}: {steps} in {self.window} iterations '
             f'had a loss or gradient that is not finite, the last first in {where}; the last good state, '

@@ -110,15 +110,14 @@ def main(out: Path) -> None:
     prepare_cpu_run(cfg, 'pytorch')
     rank = get_rank()
     ends = {}
+    settings = dict(launcher='pytorch', cfg=dict(model_wrapper_cfg=cfg.model_wrapper_cfg))
     for wrong in (*BAD_ON_ONE, 'left out'):
         mine = wrong if rank == 1 or wrong == 'left out' else ''
-        settings = dict(launcher='pytorch', cfg=dict(model_wrapper_cfg=cfg.model_wrapper_cfg))
         runner = runner_of(batches('', mine, '', ''), out / wrong, **settings)
         runner.train()
         ends[wrong] = end_of(runner)
-    runner = runner_of(
-        batches('', 'image' if rank == 1 else '', ''), out / 'stopped', guard=dict(max_skipped=0), **settings
-    )
+    bad = batches('', '', 'image' if rank == 1 else '', '')
+    runner = runner_of(bad, out / 'stopped', guard=dict(max_skipped=0), **settings)
     try:
         runner.train()
     except UserError as error:

@@ -133,7 +133,9 @@ class TestTraining:
         """The official README gives up on mixed precision for base, for anomalous gradients: here there are none.
 
         At its initial weights base is sensitive, whatever the precision: noise of a thousandth in the images turns
-        the gradient of the static net by 12 degrees. So it is its size that is compared.
+        the gradient of the static net by 12 degrees. So the size of every weight's gradient is what is compared:
+        it was found to be within 0.98 and 1.01 (dynamic: 0.73 and 1.22, with a BN over 8 pooled values) times that
+        of float32. Biases before a BN have none but rounding errors.
         """
         torch.manual_seed(0)
         backbone, head = DWNet('base', mixer), nn.Linear(1024, 10)
@@ -144,9 +146,9 @@ class TestTraining:
             with torch.autocast('cpu', torch.bfloat16, enabled=half):
                 scores = head(backbone(images)[0].mean((2, 3)))
             nn.functional.cross_entropy(scores.float(), labels).backward()
-            norms.append(torch.stack([parameter.grad.norm() for parameter in backbone.parameters()]))
-            assert norms[-1].isfinite().all()
-        torch.testing.assert_close(norms[1].norm(), norms[0].norm(), rtol=0.25, atol=0)
+            assert all(parameter.grad.isfinite().all() for parameter in backbone.parameters())
+            norms.append(torch.stack([p.grad.norm() for p in backbone.parameters() if p.dim() > 1]))
+        torch.testing.assert_close(norms[1], norms[0], rtol=0.5, atol=0)
 
     @needs_cpu_float16_autocast
     @pytest.mark.parametrize('first', ['float32', 'bfloat16', 'float16'])

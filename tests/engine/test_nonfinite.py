@@ -193,13 +193,14 @@ def test_every_process_skips_what_one_of_them_got_or_stops(run_python, tmp_path)
         ends = torch.load(tmp_path / f'{rank}.pth')
         for wrong in BAD_ON_ONE:
             assert_same(ends[wrong], ends['left out'])
-        assert ends['stopped'].startswith('stopped at iteration 2: 1 step in 1000 iterations')
+        assert ends['stopped'].startswith('stopped at iteration 3: 1 step in 1000 iterations')
         assert FIRST['image'].split('first in ')[1] in ends['stopped']
-    assert find_latest_checkpoint(str(tmp_path / 'stopped')).endswith('last_good_iter_1.pth')
+    assert find_latest_checkpoint(str(tmp_path / 'stopped')).endswith('last_good_iter_2.pth')
     for wrong in BAD_ON_ONE:
         # a gradient is the mean of all processes' before anyone looks at it
         of_whom = '' if wrong == 'gradient' else ' (rank 1)'
-        assert f'{FIRST[wrong]}{of_whom}; 1 skipped in all' in done.stdout + done.stderr
+        line = f'step skipped at iteration 2: {FIRST[wrong]}{of_whom}; 1 skipped in all'
+        assert line in done.stdout + done.stderr
 
 
 def test_a_run_that_diverges_ends_with_one_line(mini_root, run_python, tmp_path):
