@@ -270,8 +270,8 @@ def _linear_gradients(
     convolves = x.device.type == 'cpu' and not prefers_products()
     kernel, sizes = weight[:, :, None, None], ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
     # oneDNN's product takes nothing that is empty, and cannot be differentiated
-    possible = convolves and x.numel() > 0 and not torch.is_grad_enabled()
-    by_onednn = possible and onednn_multiplies(x.device.type, x.dtype)
+    suits_onednn = x.numel() > 0 and not torch.is_grad_enabled()
+    by_onednn = convolves and suits_onednn and onednn_multiplies(x.device.type, x.dtype)
     if convolves and not by_onednn and not _is_wide(x, weight):
         grad_x, grad_kernel, grad_bias = torch.ops.aten.convolution_backward(
             grad, x, kernel, [len(weight)], *sizes, list(wanted)

@@ -239,7 +239,7 @@ def test_offsets_beyond_int32_and_the_same_bits_twice():
 
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize('op', ['depthwise', 'dynamic', 'inhomogeneous', 'generated'])
+@pytest.mark.parametrize('op', op_cases.OPS)
 def test_the_registered_ops(op, layout, monkeypatch):
     """Through `mmdwnet.ops` with autograd: values, gradients, and the memory layout of the arguments."""
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)  # the oracle's convolutions
@@ -253,7 +253,7 @@ def test_the_registered_ops(op, layout, monkeypatch):
     assert got[0].stride() == got[1].stride() == arguments[0].stride()
 
 
-@pytest.mark.parametrize('op', ['depthwise', 'dynamic', 'inhomogeneous', 'generated'])
+@pytest.mark.parametrize('op', op_cases.OPS)
 def test_the_registered_ops_under_autocast_and_differentiated_twice(op):
     """float32 arguments are rounded, gradients are float32; a second derivative raises."""
     shape = (2, 6, 3, 2, 3, 3)
@@ -273,7 +273,7 @@ def test_the_registered_ops_under_autocast_and_differentiated_twice(op):
 
 
 @needs_opcheck
-@pytest.mark.parametrize('op', ['depthwise', 'dynamic', 'inhomogeneous', 'generated'])
+@pytest.mark.parametrize('op', op_cases.OPS)
 def test_opcheck(op):
     shape = (1, 4, 2, 2, 3, 3)
     arguments = [t.to(DEVICE).requires_grad_() for t in op_cases.tensors(op, shape)]
