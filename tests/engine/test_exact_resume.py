@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm_python import run_python, start_python
 
 from mmdwnet.errors import Preempted
 
@@ -17,11 +18,11 @@ SCRIPT = Path(__file__).with_name('resumable_runs.py')
 
 
 def command(folder, kind, **settings):
-    return [sys.executable, SCRIPT, folder, kind, *(f'{key}={value!r}' for key, value in settings.items())]
+    return [SCRIPT, folder, kind, *(f'{key}={value!r}' for key, value in settings.items())]
 
 
 def run(folder, kind, status=0, **settings):
-    done = subprocess.run(command(folder, kind, **settings), capture_output=True, text=True, timeout=120)
+    done = run_python(*command(folder, kind, **settings), timeout=120)
     assert done.returncode == status, done.stdout[-1000:] + done.stderr[-3000:]
     return done
 
@@ -128,7 +129,7 @@ def test_resuming_nothing_starts_from_the_beginning(undisturbed, tmp_path):
 def torchrun(folder, processes, kind='epochs', status=0, **settings):
     launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', str(processes), '--standalone']
     done = subprocess.run(
-        [*launch, *command(folder, kind, launcher='pytorch', **settings)[1:]],
+        [*launch, *command(folder, kind, launcher='pytorch', **settings)],
         capture_output=True,
         text=True,
         timeout=180,
@@ -178,21 +179,20 @@ def test_more_steps_of_fewer_images_keep_images_and_schedule(tmp_path):
 @pytest.mark.parametrize('kind', ['epochs', 'iterations'])
 def test_killed_at_random_moments(kind, undisturbed, tmp_path):
     """Ten times each, also while a checkpoint is being written: every resume works and the end is the same."""
-    chance, settings = random.Random(0), dict(pause=0.05, interval=1 if kind == 'epochs' else 2)
+    chance, length = random.Random(0), dict(epochs=14, steps=140)  # more seconds of pauses than it runs for
+    settings = dict(pause=0.05, interval=1 if kind == 'epochs' else 2, **length)
     kills = 0
     for _ in range(60):
-        process = subprocess.Popen(
-            command(tmp_path, kind, resume=True, **settings), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        process = start_python(*command(tmp_path, kind, resume=True, **settings))
         while line := process.stdout.readline():
-            if line.startswith(b'starting'):
+            if line.startswith('starting'):
                 break
         time.sleep(chance.uniform(0, 1.2))
         if kills < 10:
             process.send_signal(signal.SIGKILL)
             kills += 1
-        process.stdout.close()
-        if process.wait(60) == 0:
+        status = process.wait(60)
+        if status == 0:
             break
-    assert kills == 10 and process.returncode == 0
-    assert_same_run(tmp_path, undisturbed(kind))
+    assert kills == 10 and status == 0
+    assert_same_run(tmp_path, undisturbed(kind, **length))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from warm_python import run_python
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / 'docs' / 'stock-extras.md'
 MARK = r'<!-- tested by: tests/tools/test_stock_extras\.py::(\w+) -->\n```(\w+)\n(.*?)```'
@@ -53,7 +55,7 @@ class Place:
         if not work.exists():
             loaders = [f'{split}_dataloader.num_workers=0' for split in ('train', 'val')]
             loaders += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val')]
-            self.shell(
-                f'python tools/train.py configs/mini/{config}.py --cfg-options {" ".join([*options, *loaders])}'
-            )
+            command = ['tools/train.py', f'configs/mini/{config}.py', '--cfg-options', *options, *loaders]
+            done = run_python(*command, cwd=self.folder)
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
         return work

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from browser import chromium, look
+from warm_python import start_python
 from written_runs import write_session
 
 from mmdwnet.analysis.run_report.collecting import collect
@@ -51,14 +52,7 @@ def succeeded(done):
 
 def training_at(step, arguments):
     """A training in a process of its own that has logged a step, such as '[3][2/5]'."""
-    process = subprocess.Popen(
-        [sys.executable, '-u', 'tools/train.py', *arguments],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start_python('tools/train.py', *arguments)
     for line in process.stdout:
         if re.search(rf'Epoch\(train\)\s+{re.escape(step)}', line):
             return process
@@ -153,7 +147,7 @@ def test_killed_in_the_middle_there_is_a_report_of_what_there_is(mini_root, run_
     while_running = succeeded(run_python(TOOL, tmp_path, '--out', tmp_path / 'running.html'))
     assert 'The training goes on.' in while_running.stdout
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.wait(60)
     assert not (tmp_path / 'report.html').exists()
     (session,) = [path for path in tmp_path.iterdir() if path.name.startswith('20') and path.is_dir()]
     with (session / 'vis_data' / 'scalars.json').open('a') as file:
@@ -173,8 +167,8 @@ def test_gone_on_with_after_a_signal_it_is_one_run(mini_root, run_python, tmp_pa
     config, *options = arguments('cls', mini_root, tmp_path)
     process = training_at('[1][2/5]', [config, *options])
     process.send_signal(signal.SIGUSR1)
-    process.communicate(timeout=120)
-    assert process.returncode == 75
+    process.stdout.read()
+    assert process.wait(60) == 75
     text = text_of(tmp_path / 'report.html')
     assert 'it gave way to a signal' in text and 'gave way at iteration' in text
     succeeded(run_python('tools/train.py', config, '--resume', *options))

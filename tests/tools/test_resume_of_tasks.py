@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm_python import start_python
 
 ROOT = Path(__file__).resolve().parents[2]
 # config, layout of the data, the settings of a few steps, the last checkpoint
@@ -52,22 +53,15 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(task, ru
     whole = run_python('tools/train.py', *arguments(task, mini_root, tmp_path / 'whole'))
     assert whole.returncode == 0, whole.stderr[-3000:]
     cut = arguments(task, mini_root, tmp_path / 'cut')
-    process = subprocess.Popen(
-        [sys.executable, '-u', 'tools/train.py', *cut],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start_python('tools/train.py', *cut)
     seen = ''
     for line in process.stdout:
         seen += line
         if re.search(r'\((train)\).*\[\s*2/', line):
             process.send_signal(signal.SIGUSR1)
             break
-    seen += process.communicate(timeout=120)[0]
-    assert process.returncode == 75, seen[-3000:]
+    seen += process.stdout.read()
+    assert process.wait(60) == 75, seen[-3000:]
     assert re.search(r'gave way at iteration \d+ to SIGUSR1', seen)
     config, *options = cut
     again = run_python('tools/train.py', config, '--resume', *options)
