@@ -35,9 +35,11 @@ setup:  ## make .venv with everything in it, pinned (nothing to do when it is co
 demo: setup  ## train and test a nano DWNet on the mini dataset, all three tasks (ARGS=... is passed on)
 	$(BIN)/python tools/demo.py $(ARGS)
 
-# a file of tests stays in one process, for what its tests share is made once; each process runs on one thread
+# a file of tests stays in one process, for what its tests share is made once; each process runs on one thread, and
+# there is one more than cores, for some tests wait for processes that they start
+WORKERS = $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))'
 test: setup  ## run the test suite (ARGS=... is passed on to pytest; STACK=openmmlab: on the original packages)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not docker' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$($(WORKERS)) --dist loadfile -m 'not slow and not docker' $(ARGS)
 
 test-slow: setup  ## run the tests that take minutes each
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow $(ARGS)

@@ -38,7 +38,7 @@ DOCS = ['mkdocs', 'mkdocs-material', 'mkdocstrings-python']  # what `make docs` 
 # both; mmpretrain's browse_dataset.py calls a private function of matplotlib, which 3.11 has changed
 VIS = ['grad-cam>=1.4.8,<1.5', 'matplotlib<3.11', 'scikit-learn>=1.5,<1.7', 'seaborn']
 TEST = [*ONNX, *DOCS, *VIS, 'playwright', 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'tensorboard', 'timm']
-TEST += ['torchmetrics', 'filelock']
+TEST += ['torchmetrics']
 
 
 class BuildPy(build_py):

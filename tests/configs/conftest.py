@@ -1,6 +1,7 @@
 """Fixtures of the config tests: every test leaves mmengine's globals as it found them."""
 
 import functools
+import gc
 import logging
 
 import pytest
@@ -15,8 +16,17 @@ pytest.register_assert_rewrite('config_tools')
 _read_once = functools.cache(config_utils.load)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def few_objects():
+    """Set aside what is there already, so that what a test leaves is collected in a moment."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
-def runner_globals(monkeypatch):
+def runner_globals(monkeypatch, few_objects):
     """Undo what building a Runner leaves behind: the default scope, message hubs, loggers and their files."""
     for manager in (DefaultScope, MessageHub, MMLogger):
         monkeypatch.setattr(manager, '_instance_dict', manager._instance_dict.copy())
@@ -29,3 +39,4 @@ def runner_globals(monkeypatch):
         for handler in list(logger.handlers):
             if isinstance(handler, logging.FileHandler):
                 handler.close()
+    gc.collect()  # a runner is in a circle with its model; hundreds of them would be 9 GB

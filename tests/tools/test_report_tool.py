@@ -56,7 +56,7 @@ def training_at(step, arguments):
     for line in process.stdout:
         if re.search(rf'Epoch\(train\)\s+{re.escape(step)}', line):
             return process
-    raise AssertionError(f'it ended before {step}: exit status {process.wait()}')
+    raise AssertionError(f'it ended before {step}: exit status {process.wait(60)}')
 
 
 def text_of(page):
@@ -167,8 +167,7 @@ def test_gone_on_with_after_a_signal_it_is_one_run(mini_root, run_python, tmp_pa
     config, *options = arguments('cls', mini_root, tmp_path)
     process = training_at('[1][2/5]', [config, *options])
     process.send_signal(signal.SIGUSR1)
-    process.stdout.read()
-    assert process.wait(60) == 75
+    assert process.wait(120) == 75
     text = text_of(tmp_path / 'report.html')
     assert 'it gave way to a signal' in text and 'gave way at iteration' in text
     succeeded(run_python('tools/train.py', config, '--resume', *options))
