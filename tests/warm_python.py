@@ -30,7 +30,6 @@ from typing import TextIO
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN = {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
 LIBRARIES = [
     'torchvision',
     'timm',
@@ -57,8 +56,7 @@ def run_python(*args: object, cwd: Path = ROOT, timeout: float = 600, **env: str
     """
     command = [*map(str, args)]
     if env or not command[0].endswith('.py') or not _forks():
-        command = [sys.executable, *command]
-        env = {**os.environ, **OWN, **env}
+        command, env = [sys.executable, *command], {**environment(), **env}
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
     with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err:
         process = Fork(command, cwd, out.fileno(), err.fileno())
@@ -76,14 +74,18 @@ def start_python(*args: object) -> Fork | subprocess.Popen:
     """Start `python -u ARGS...`, a script, and return it as it runs; its `stdout` is a stream with its stderr."""
     command = [*map(str, args)]
     if not _forks():
-        command, env = [sys.executable, '-u', *command], {**os.environ, **OWN}
         outputs = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        return subprocess.Popen(command, cwd=ROOT, env=env, **outputs)
+        return subprocess.Popen([sys.executable, '-u', *command], cwd=ROOT, env=environment(), **outputs)
     read, write = os.pipe()
     try:
         return Fork(command, ROOT, write, write, os.fdopen(read))
     finally:
         os.close(write)
+
+
+def environment() -> dict[str, str]:
+    """That of a process which a test starts in the repository, on one thread."""
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
 
 
 @cache
@@ -108,8 +110,8 @@ class Fork:
         with ExitStack() as stack:
             asked = stack.enter_context(tempfile.TemporaryFile('w+'))
             stack.enter_context(theirs)
-            env = {**os.environ, **OWN}
-            json.dump(dict(command=command, cwd=str(cwd), env=env, by_lines=stdout is not None), asked)
+            wish = dict(command=command, cwd=str(cwd), env=environment(), by_lines=stdout is not None)
+            json.dump(wish, asked)
             asked.seek(0)
             socket.send_fds(_server(), [b'.'], [asked.fileno(), out, err, theirs.fileno()])
         self.pid = self._answer(START)
@@ -138,8 +140,8 @@ def _server() -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, __file__, str(theirs.fileno())]
-        nothing, env = subprocess.DEVNULL, {**os.environ, **OWN}
-        subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=nothing, stdout=nothing)
+        nothing = subprocess.DEVNULL
+        subprocess.Popen(command, env=environment(), pass_fds=[theirs.fileno()], stdin=nothing, stdout=nothing)
     return ours
 
 

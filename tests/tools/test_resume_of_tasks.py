@@ -1,6 +1,5 @@
 """Detection and segmentation: interrupted and resumed to the same weights, and trained by two processes."""
 
-import os
 import re
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from warm_python import start_python
+from warm_python import environment, start_python
 
 ROOT = Path(__file__).resolve().parents[2]
 # config, layout of the data, the settings of a few steps, the last checkpoint
@@ -37,10 +36,6 @@ def arguments(task, mini_root, work_dir):
     few += [f'{part}_dataloader.persistent_workers=False' for part in ('val', 'test')]
     options = [f'data_root={mini_root / layout}', *steps, *few]
     return [f'configs/mini/{config}.py', '--work-dir', str(work_dir), '--cfg-options', *options]
-
-
-def environment():
-    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable}
 
 
 def weights(work_dir, task):
@@ -82,7 +77,7 @@ def test_two_processes_train(task, mini_root, tmp_path):
     done = subprocess.run(
         ['tools/dist_train.sh', config, '2', *options],
         cwd=ROOT,
-        env=environment(),
+        env={**environment(), 'PYTHON': sys.executable},
         capture_output=True,
         text=True,
         timeout=300,
